@@ -1,2 +1,48 @@
-//! (being written)
-fn main() {}
+//! `netsonde`: packet and flow probe for Linux hosts. Parses, runs one command, and turns
+//! its end into an exit code and at most one line on standard error.
+#![forbid(unsafe_code)]
+// In a binary every `pub` is unreachable from outside; here it means "for other modules".
+#![allow(unreachable_pub)]
+
+mod cli;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version leave before anything that can fail, on standard output.
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("netsonde: {}", cli::one_line(&error));
+            return ExitCode::from(Exit::Usage.code());
+        }
+    };
+    match run(cli.command) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            let (exit, message) = exit::explain(&error);
+            if let Some(message) = message {
+                eprintln!("netsonde: {message}");
+            }
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Ping(_) | Command::Reflect(_) | Command::Agent(_) | Command::Status(_) => {
+            Err(Failure::incomplete("this command is not there yet").into())
+        }
+    }
+}
