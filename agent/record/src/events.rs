@@ -1,0 +1,95 @@
+//! The newest events, and how many of each kind there ever were.
+//!
+//! Owned by the publisher. Bounded: the oldest goes first and is counted. The list is
+//! shared with snapshots by `Arc` and rebuilt only after a change.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use base::{Event, EventKind};
+
+/// How many events are kept unless told otherwise.
+pub const CAPACITY: usize = 1_000;
+
+/// An event with its number; numbers start at 1 and have no gaps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoggedEvent {
+    /// How many-th event of this process it is.
+    pub number: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// What snapshots hold: oldest first.
+pub type EventList = Arc<[Arc<LoggedEvent>]>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct EventLog {
+    kept: VecDeque<Arc<LoggedEvent>>,
+    capacity: usize,
+    counts: [u64; EventKind::ALL.len()],
+    pushed: u64,
+    evicted: u64,
+    list: Option<EventList>,
+}
+
+impl EventLog {
+    /// For `capacity` events (at least 1).
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        Self {
+            kept: VecDeque::with_capacity(capacity),
+            capacity,
+            counts: [0; EventKind::ALL.len()],
+            pushed: 0,
+            evicted: 0,
+            list: None,
+        }
+    }
+
+    /// Takes an event; gives it back numbered (to be logged).
+    pub fn push(&mut self, event: Event) -> Arc<LoggedEvent> {
+        self.pushed += 1;
+        self.counts[event.kind.index()] += 1;
+        let logged = Arc::new(LoggedEvent {
+            number: self.pushed,
+            event,
+        });
+        if self.kept.len() == self.capacity {
+            self.kept.pop_front();
+            self.evicted += 1;
+        }
+        self.kept.push_back(Arc::clone(&logged));
+        self.list = None;
+        logged
+    }
+
+    /// All kept events, oldest first; the same `Arc` until the next push.
+    pub fn list(&mut self) -> EventList {
+        let kept = &self.kept;
+        Arc::clone(
+            self.list
+                .get_or_insert_with(|| kept.iter().cloned().collect()),
+        )
+    }
+
+    /// How many there ever were, by [`EventKind::index`].
+    #[must_use]
+    pub fn counts(&self) -> &[u64; EventKind::ALL.len()] {
+        &self.counts
+    }
+
+    /// How many fell out of the list.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self::new(CAPACITY)
+    }
+}

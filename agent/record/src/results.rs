@@ -1,0 +1,104 @@
+//! A bounded ring of plain records from one thread to another.
+//!
+//! The sender never waits and never allocates; what does not fit is dropped and counted,
+//! and both ends can read the count. rtrb does the rest, so there is no ring to prove.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The end of the thread that measures.
+#[derive(Debug)]
+pub struct Sender<T> {
+    ring: rtrb::Producer<T>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The end of the thread that adds up.
+#[derive(Debug)]
+pub struct Receiver<T> {
+    ring: rtrb::Consumer<T>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// A ring for `capacity` records (at least 1).
+#[must_use]
+pub fn channel<T: Copy>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let (producer, consumer) = rtrb::RingBuffer::new(capacity.max(1));
+    let dropped = Arc::new(AtomicU64::new(0));
+    let sender = Sender {
+        ring: producer,
+        dropped: Arc::clone(&dropped),
+    };
+    let receiver = Receiver {
+        ring: consumer,
+        dropped,
+    };
+    (sender, receiver)
+}
+
+impl<T: Copy> Sender<T> {
+    /// Puts a record on the ring; false if it was full and the record is dropped and
+    /// counted.
+    pub fn push(&mut self, record: T) -> bool {
+        let fits = self.ring.push(record).is_ok();
+        if !fits {
+            // Relaxed: a statistic, it orders nothing.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Room for so many more.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Whether the receiver is gone.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+}
+
+impl<T: Copy> Receiver<T> {
+    /// Takes the oldest record.
+    pub fn pop(&mut self) -> Option<T> {
+        self.ring.pop().ok()
+    }
+
+    /// Takes what is there now (not what arrives meanwhile); gives how many.
+    pub fn drain(&mut self, mut each: impl FnMut(T)) -> usize {
+        let waiting = self.ring.slots();
+        for _ in 0..waiting {
+            if let Ok(record) = self.ring.pop() {
+                each(record);
+            }
+        }
+        waiting
+    }
+
+    /// Records waiting.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Records that did not fit, since the ring was made.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The drop counter itself, for who must read it without owning the ring.
+    #[must_use]
+    pub fn drop_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Whether the sender is gone. Records may still wait.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+}
