@@ -6,7 +6,7 @@
 use base::Quantity;
 
 use crate::series::{
-    Bucket, ClassicBounds, SLOTS, SeriesSnapshot, TargetSeries, Unit, exact_length,
+    BUCKET_BYTES, ClassicBounds, SLOTS, SeriesSnapshot, TargetSeries, Unit, exact_length,
 };
 use crate::snapshot::TargetSnapshot;
 
