@@ -20,10 +20,12 @@ pub struct Unknown {
 }
 
 /// A place in the tree while it is read.
-#[derive(Copy, Clone)]
+#[derive(Clone)]
 pub struct At<'a> {
     /// The value here.
     pub node: &'a Node,
+    /// Its key's full path.
+    pub path: String,
     /// What to do about unknown keys below.
     pub unknown: &'a Unknown,
 }
@@ -32,7 +34,10 @@ impl At<'_> {
     /// Serde's message with the place where it applies, unless a deeper one is known.
     fn place<T>(&self, result: Result<T, ConfigError>) -> Result<T, ConfigError> {
         result.map_err(|mut error| {
-            error.origin.get_or_insert_with(|| self.node.origin.clone());
+            if error.origin.is_none() {
+                error.origin = Some(self.node.origin.clone());
+                error.key.clone_from(&self.path);
+            }
             error
         })
     }
@@ -47,7 +52,7 @@ impl At<'_> {
             }
             let error = ConfigError {
                 origin: Some(node.origin.clone()),
-                key: key.clone(),
+                key: join(&self.path, key),
                 message: suggest("unknown key", key, known),
             };
             if !self.unknown.warn {
@@ -62,6 +67,7 @@ impl At<'_> {
 struct Fields<'a> {
     entries: std::collections::btree_map::Iter<'a, String, Node>,
     value: Option<(&'a str, &'a Node)>,
+    path: &'a str,
     unknown: &'a Unknown,
 }
 
@@ -89,17 +95,15 @@ impl<'de> MapAccess<'de> for Fields<'_> {
         };
         seed.deserialize(At {
             node,
+            path: join(self.path, key),
             unknown: self.unknown,
-        })
-        .map_err(|mut error| {
-            error.key = join(key, &error.key);
-            error
         })
     }
 }
 
 struct Items<'a> {
     items: std::iter::Enumerate<std::slice::Iter<'a, Node>>,
+    path: &'a str,
     unknown: &'a Unknown,
 }
 
@@ -115,13 +119,10 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         };
         seed.deserialize(At {
             node,
+            path: join(self.path, &format!("[{index}]")),
             unknown: self.unknown,
         })
         .map(Some)
-        .map_err(|mut error| {
-            error.key = join(&format!("[{index}]"), &error.key);
-            error
-        })
     }
 }
 
@@ -134,14 +135,16 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(value) => visitor.visit_bool(*value),
-            Value::Date(_) => Err(ConfigError::at("", "a date is not expected here")),
+            Value::Date => Err(ConfigError::at("", "a date is not expected here")),
             Value::Array(items) => visitor.visit_seq(Items {
                 items: items.iter().enumerate(),
+                path: &self.path,
                 unknown: self.unknown,
             }),
             Value::Table(table) => visitor.visit_map(Fields {
                 entries: table.iter(),
                 value: None,
+                path: &self.path,
                 unknown: self.unknown,
             }),
         })

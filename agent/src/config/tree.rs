@@ -17,7 +17,7 @@ pub struct Node {
     pub origin: Origin,
 }
 
-/// TOML's values; a date is kept as its text because no key takes one.
+/// TOML's values; of a date only that it is one, because no key takes one.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A text.
@@ -29,7 +29,7 @@ pub enum Value {
     /// Yes or no.
     Boolean(bool),
     /// A date or time.
-    Date(String),
+    Date,
     /// A list.
     Array(Vec<Node>),
     /// A section.
@@ -44,7 +44,7 @@ impl Value {
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number",
             Self::Boolean(_) => "true or false",
-            Self::Date(_) => "a date",
+            Self::Date => "a date",
             Self::Array(_) => "a list",
             Self::Table(_) => "a section",
         }
@@ -90,11 +90,13 @@ impl Lines<'_> {
                     ConfigError::at("", format!("'{}' does not fit 64 bits", number.as_str()))
                 })?,
             ),
-            DeValue::Float(number) => Value::Float(number.as_str().parse().map_err(|_| {
-                ConfigError::at("", format!("'{}' is no number", number.as_str()))
-            })?),
+            DeValue::Float(number) => {
+                Value::Float(number.as_str().parse().map_err(|_| {
+                    ConfigError::at("", format!("'{}' is no number", number.as_str()))
+                })?)
+            }
             DeValue::Boolean(value) => Value::Boolean(*value),
-            DeValue::Datetime(date) => Value::Date(date.to_string()),
+            DeValue::Datetime(_) => Value::Date,
             DeValue::Array(items) => Value::Array(
                 items
                     .iter()
@@ -199,7 +201,9 @@ impl Node {
         let usage = || {
             ConfigError::of(
                 "--set",
-                format!("'{assignment}' is no SECTION.KEY=VALUE, for instance limits.packets_per_second=100"),
+                format!(
+                    "'{assignment}' is no SECTION.KEY=VALUE, for instance limits.packets_per_second=100"
+                ),
             )
         };
         let (key, text) = assignment.split_once('=').ok_or_else(usage)?;
@@ -276,20 +280,34 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_line() {
-        let tree = Node::parse("f", "a = 1\n\n[b]\nc = [\n 1,\n 2]\n[[probe]]\nname='x'\n").unwrap();
-        for (path, line) in [("a", 1), ("b", 3), ("b.c", 4), ("b.c[1]", 6), ("probe[0].name", 8)] {
+        let tree =
+            Node::parse("f", "a = 1\n\n[b]\nc = [\n 1,\n 2]\n[[probe]]\nname='x'\n").unwrap();
+        for (path, line) in [
+            ("a", 1),
+            ("b", 3),
+            ("b.c", 4),
+            ("b.c[1]", 6),
+            ("probe[0].name", 8),
+        ] {
             assert_eq!(tree.locate(path).line, line, "{path}");
         }
-        assert_eq!(tree.locate("probe[0].absent").line, tree.locate("probe[0]").line);
+        assert_eq!(
+            tree.locate("probe[0].absent").line,
+            tree.locate("probe[0]").line
+        );
         assert_eq!(tree.locate("absent").to_string(), "f");
     }
 
     #[test]
     fn a_syntax_error_names_its_line() {
-        let error = Node::parse("f.toml", "a = 1\nb = \n").unwrap_err().to_string();
+        let error = Node::parse("f.toml", "a = 1\nb = \n")
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("f.toml:2: "), "{error}");
         assert!(!error.contains('\n'), "{error}");
-        let error = Node::parse("f", "a = 99999999999999999999").unwrap_err().to_string();
+        let error = Node::parse("f", "a = 99999999999999999999")
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "f:1: a: '99999999999999999999' does not fit 64 bits");
     }
 

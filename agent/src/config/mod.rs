@@ -1,0 +1,335 @@
+//! Configuration in two steps: typed text ([`text`]) with where each value was written
+//! ([`tree`], [`de`]), then resolved values ([`resolve`]) that the agent runs on.
+//!
+//! Owns the reading of files. Never touches the network and never looks at this host: a
+//! configuration that is valid here is valid on every host. Durations are nanoseconds.
+
+mod de;
+pub mod error;
+pub mod report;
+mod resolve;
+pub mod saved;
+pub mod text;
+mod tree;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use sha2::{Digest as _, Sha256};
+
+pub use error::ConfigError;
+use text::Text;
+use tree::Node;
+
+/// What the agent runs on.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// `[agent]`.
+    pub agent: Agent,
+    /// Probes per second of all targets together; `None`: no limit.
+    pub packets_per_second: Option<u32>,
+    /// `[[probe]]`, in order; names are unique.
+    pub probes: Vec<Probe>,
+    /// `[reflector]`, if it is on.
+    pub reflector: Option<Reflector>,
+    /// `[export.prometheus]`.
+    pub prometheus: Prometheus,
+    /// One line for each thing that is odd but allowed.
+    pub warnings: Vec<String>,
+    /// The effective configuration as TOML; reads back as this configuration.
+    pub effective: String,
+    /// SHA-256 of `effective`, in hex.
+    pub sha256: String,
+}
+
+/// `[agent]`, resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// Page and API.
+    pub listen: SocketAddr,
+    /// Metrics and health alone.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Whom to become when started as root.
+    pub user: Option<String>,
+    /// What must outlive a restart.
+    pub state_directory: PathBuf,
+    /// Least level that is logged.
+    pub log: tracing::Level,
+    /// Probe thread under `SCHED_FIFO`.
+    pub realtime: bool,
+    /// On every series.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Which packets a probe sends.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// STAMP, and ICMP echo where no reflector answers.
+    Auto,
+    /// STAMP.
+    Stamp,
+    /// ICMP echo.
+    Icmp,
+}
+
+impl Choice {
+    /// Whether it can need a raw socket.
+    pub const fn may_use_icmp(self) -> bool {
+        matches!(self, Self::Auto | Self::Icmp)
+    }
+}
+
+/// Where a target is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Host {
+    /// Written as an address.
+    Address(IpAddr),
+    /// To be resolved while running.
+    Name(String),
+}
+
+/// One target of a probe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// As configured: the label.
+    pub text: String,
+    /// Where.
+    pub host: Host,
+    /// STAMP port.
+    pub port: u16,
+}
+
+/// What is known about the clocks of both ends.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Clocks {
+    /// What the kernels say.
+    Kernel,
+    /// They agree to this many nanoseconds, says the user.
+    Agree {
+        /// Bound of the error.
+        error_ns: u64,
+    },
+}
+
+/// One `[[probe]]`, resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// Label `probe`.
+    pub name: String,
+    /// At least one; no two alike.
+    pub targets: Vec<Target>,
+    /// How.
+    pub how: How,
+    /// Labels of its series: the agent's, overlaid with its own.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// All that decides what a probe sends; two probes that agree in it measure alike.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct How {
+    /// Which packets.
+    pub protocol: Choice,
+    /// Between two probes of one target.
+    pub interval_ns: u64,
+    /// How long an answer is waited for.
+    pub wait_ns: u64,
+    /// Source ports used in turn.
+    pub source_ports: u16,
+    /// IP packet; `None`: the smallest.
+    pub packet_bytes: Option<u16>,
+    /// TOS or traffic class octet.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Bind to this device.
+    pub device: Option<String>,
+    /// Random intervals.
+    pub poisson: bool,
+    /// Timestamps in PTP's format instead of NTP's.
+    pub ptp: bool,
+    /// What is known about the clocks.
+    pub clocks: Clocks,
+}
+
+/// An address range, or a word that stands for some.
+pub type Range = ipnet::IpNet;
+
+/// `[reflector]`, resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reflector {
+    /// Where it answers; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Whom it answers.
+    pub allow: Vec<Range>,
+    /// Also answer short requests.
+    pub twamp_light: bool,
+    /// Smallest request answered.
+    pub min_request: u16,
+    /// Sessions at once.
+    pub max_sessions: u32,
+    /// A session is forgotten after this silence.
+    pub idle_ns: u64,
+    /// Per session; 0: none.
+    pub packets_per_second: u32,
+}
+
+/// `[export.prometheus]`, resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prometheus {
+    /// `ec2-dense` or `decade`.
+    pub buckets: Buckets,
+    /// Families that get classic buckets beside native ones.
+    pub classic: Vec<String>,
+    /// Native histograms.
+    pub native: bool,
+}
+
+/// A layout of classic buckets.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Buckets {
+    /// Dense where EC2's paths are.
+    Ec2Dense,
+    /// Three a decade.
+    Decade,
+}
+
+impl Prometheus {
+    /// The upper bounds of the classic buckets.
+    pub fn bounds(&self) -> record::series::ClassicBounds {
+        use record::series::{ClassicBounds, classic};
+        match self.buckets {
+            Buckets::Ec2Dense => ClassicBounds::new(&classic::EC2_DENSE),
+            Buckets::Decade => ClassicBounds::new(&classic::DECADE),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, `conf.d/*.toml` beside it in order of their names, and the
+    /// overrides; then resolves.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let mut tree = Node::empty(&path.display().to_string());
+        for path in files(path)? {
+            tree.merge(Node::parse(&path.display().to_string(), &read(&path)?)?);
+        }
+        for assignment in overrides {
+            tree.set(assignment)?;
+        }
+        Self::from_tree(&tree)
+    }
+
+    /// Reads one text that has been merged already.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn parse(source: &str, text: &str) -> Result<Self, ConfigError> {
+        Self::from_tree(&Node::parse(source, text)?)
+    }
+
+    fn from_tree(tree: &Node) -> Result<Self, ConfigError> {
+        let (text, mut warnings) = typed(tree)?;
+        let mut config = resolve::resolve(&text).map_err(|mut error| {
+            error.origin.get_or_insert_with(|| tree.locate(&error.key));
+            error
+        })?;
+        warnings.append(&mut config.warnings);
+        config.warnings = warnings;
+        config.effective = toml::to_string(&text)
+            .map_err(|error| ConfigError::at("", format!("cannot be written as TOML: {error}")))?;
+        config.sha256 = Sha256::digest(config.effective.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(config)
+    }
+
+    /// All targets of all probes.
+    pub fn targets(&self) -> impl Iterator<Item = (&Probe, &Target)> {
+        self.probes
+            .iter()
+            .flat_map(|probe| probe.targets.iter().map(move |target| (probe, target)))
+    }
+}
+
+/// The tree as typed text, and a warning for each unknown key if only that was asked for.
+fn typed(tree: &Node) -> Result<(Text, Vec<String>), ConfigError> {
+    let policy = tree.get("on_unknown_key").map(|node| &node.value);
+    let unknown = de::Unknown {
+        warn: matches!(policy, Some(tree::Value::String(word)) if word == "warn"),
+        warnings: RefCell::default(),
+    };
+    let text = Text::deserialize(de::At {
+        node: tree,
+        path: String::new(),
+        unknown: &unknown,
+    })?;
+    Ok((text, unknown.warnings.into_inner()))
+}
+
+/// The state directory that a configuration names even if it is otherwise wrong.
+pub fn state_directory_of(path: &Path) -> PathBuf {
+    let named = || -> Option<String> {
+        let tree = Node::parse("", &std::fs::read_to_string(path).ok()?).ok()?;
+        match &tree.get("agent")?.get("state_directory")?.value {
+            tree::Value::String(text) => Some(text.clone()),
+            _ => None,
+        }
+    };
+    named()
+        .unwrap_or_else(|| text::Agent::default().state_directory)
+        .into()
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let way_out = match error.kind() {
+            std::io::ErrorKind::NotFound => "; give an existing file to --config",
+            std::io::ErrorKind::PermissionDenied => "; let the agent's user read it",
+            std::io::ErrorKind::InvalidData => "; it must be UTF-8",
+            _ => "",
+        };
+        ConfigError::of(
+            &path.display().to_string(),
+            format!("cannot be read: {error}{way_out}"),
+        )
+    })
+}
+
+/// The main file and then what lies in `conf.d` beside it, in the order of the names.
+fn files(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = main
+        .parent()
+        .unwrap_or_else(|| Path::new(""))
+        .join("conf.d");
+    let broken = |error: std::io::Error| {
+        ConfigError::of(
+            &folder.display().to_string(),
+            format!("cannot be listed: {error}"),
+        )
+    };
+    let mut parts = Vec::new();
+    match std::fs::read_dir(&folder) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.map_err(broken)?.path();
+                if path.extension().is_some_and(|end| end == "toml") {
+                    parts.push(path);
+                }
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(broken(error)),
+    }
+    parts.sort();
+    parts.insert(0, main.to_owned());
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests;
