@@ -358,3 +358,6 @@ pub fn quantile_rank(count: u64, q: f64) -> Option<u64> {
     }
     Some(((q * n - 1e-12 * n).ceil() as u64).clamp(1, count))
 }
+
+#[cfg(test)]
+mod tests;

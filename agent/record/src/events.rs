@@ -93,3 +93,46 @@ impl Default for EventLog {
         Self::new(CAPACITY)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind, new: &str) -> Event {
+        Event {
+            time: base::WallNanos(1),
+            kind,
+            probe: String::new(),
+            target: String::new(),
+            old: String::new(),
+            new: new.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_is_counted() {
+        let mut log = EventLog::new(2);
+        for new in ["a", "b", "c"] {
+            log.push(event(EventKind::TargetUp, new));
+        }
+        let list = log.list();
+        let seen: Vec<_> = list
+            .iter()
+            .map(|entry| (entry.number, entry.event.new.as_str()))
+            .collect();
+        assert_eq!(seen, [(2, "b"), (3, "c")]);
+        assert_eq!(log.evicted(), 1);
+        assert_eq!(log.counts()[EventKind::TargetUp.index()], 3);
+        assert_eq!(log.counts().iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn the_list_is_shared_until_the_next_event() {
+        let mut log = EventLog::default();
+        log.push(event(EventKind::AgentStarted, ""));
+        let before = log.list();
+        assert!(Arc::ptr_eq(&before, &log.list()));
+        log.push(event(EventKind::AgentStopping, ""));
+        assert_eq!((before.len(), log.list().len()), (1, 2));
+    }
+}

@@ -111,3 +111,62 @@ impl<T> Reader<T> {
         self.full.is_abandoned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_and_nothing_comes_twice() {
+        for spares in [1, 2, 5] {
+            let (mut writer, mut reader) = pair(spares, Vec::<u64>::new);
+            const LAST: u64 = 200_000;
+            let worker = std::thread::spawn(move || {
+                let mut exchanges = 0u64;
+                for number in 0..LAST {
+                    writer.push(number);
+                    // Batches of changing length.
+                    if number % (1 + number % 37) == 0 {
+                        exchanges += u64::from(writer.exchange());
+                    }
+                }
+                writer.finish();
+                exchanges
+            });
+            let mut seen = Vec::new();
+            let mut buffers = 0;
+            loop {
+                let over = reader.is_abandoned();
+                buffers += reader.take(|buffer| seen.append(buffer)) as u64;
+                if over {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            let exchanges = worker.join().expect("the worker ends");
+            assert!(seen.iter().copied().eq(0..LAST), "{} values", seen.len());
+            assert_eq!(buffers, exchanges + 1);
+        }
+    }
+
+    #[test]
+    fn a_late_reader_costs_no_value() {
+        let (mut writer, mut reader) = pair(1, || 0u64);
+        for _ in 0..10 {
+            *writer += 1;
+            writer.exchange();
+        }
+        // One buffer is out with 1; the other holds the remaining 9.
+        let mut taken = Vec::new();
+        reader.take(|buffer| taken.push(std::mem::take(buffer)));
+        assert_eq!(taken, [1]);
+        assert!(writer.exchange());
+        reader.take(|buffer| taken.push(std::mem::take(buffer)));
+        assert_eq!(taken, [1, 9]);
+        *writer += 5;
+        writer.finish();
+        reader.take(|buffer| taken.push(std::mem::take(buffer)));
+        assert_eq!(taken, [1, 9, 5]);
+        assert!(reader.is_abandoned());
+    }
+}

@@ -102,3 +102,45 @@ impl<T: Copy> Receiver<T> {
         self.ring.is_abandoned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pushed_is_popped_plus_dropped() {
+        let (mut sender, mut receiver) = channel(64);
+        const LAST: u64 = 300_000;
+        let worker = std::thread::spawn(move || {
+            (0..LAST).filter(|number| sender.push(*number)).count() as u64
+        });
+        let mut seen = Vec::new();
+        loop {
+            let over = receiver.is_abandoned();
+            receiver.drain(|number| seen.push(number));
+            if over {
+                break;
+            }
+        }
+        let accepted = worker.join().expect("the worker ends");
+        assert_eq!(seen.len() as u64, accepted);
+        assert_eq!(accepted + receiver.dropped(), LAST);
+        assert!(seen.is_sorted_by(|a, b| a < b), "in order, none twice");
+    }
+
+    #[test]
+    fn a_full_ring_drops_the_newest_and_counts() {
+        let (mut sender, mut receiver) = channel(2);
+        assert_eq!(
+            [1, 2, 3].map(|number| sender.push(number)),
+            [true, true, false]
+        );
+        assert_eq!((receiver.dropped(), receiver.waiting()), (1, 2));
+        assert_eq!(
+            (receiver.pop(), receiver.pop(), receiver.pop()),
+            (Some(1), Some(2), None)
+        );
+        drop(receiver);
+        assert!(sender.is_abandoned());
+    }
+}

@@ -145,3 +145,6 @@ impl Cumulative {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

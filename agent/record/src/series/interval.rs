@@ -189,4 +189,10 @@ impl Interval {
     pub fn is_spilled(&self) -> bool {
         self.spilled
     }
+
+    /// Whether HDR halves are allocated.
+    #[must_use]
+    pub fn holds_spill(&self) -> bool {
+        self.positive.is_some() || self.negative.is_some()
+    }
 }

@@ -106,3 +106,6 @@ impl Unit {
         (f64::from(self.first_index() + slot as i32) / PER_OCTAVE as f64).exp2()
     }
 }
+
+#[cfg(test)]
+mod tests;
