@@ -216,8 +216,10 @@ pub struct TargetSnapshot {
     pub gauges: [Option<f64>; Gauge::COUNT],
     /// Samples by stamp point and source.
     pub stamped: [[u64; 4]; 4],
-    /// Loss by place.
+    /// Loss by place, as told last.
     pub loss: LossTotals,
+    /// Loss by place as counters that never fall ([`crate::TargetSeries::settled_loss`]).
+    pub settled_loss: LossTotals,
     /// Why the target cannot be probed now (name unresolved, socket refused); empty: it
     /// is probed.
     pub problem: String,

@@ -7,6 +7,7 @@
 pub mod classic;
 mod cumulative;
 mod interval;
+mod loss;
 mod native;
 mod snapshot;
 mod target;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use classic::ClassicBounds;
 pub use cumulative::Cumulative;
 pub use interval::{Interval, MOST_EXACT, exact_length};
+pub use loss::SETTLE_TICKS;
 pub use native::{SCHEMA, SLOTS, Unit};
 pub(crate) use snapshot::BUCKET_BYTES;
 pub use snapshot::{Bucket, Buckets, SeriesSnapshot};

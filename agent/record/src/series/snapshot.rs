@@ -70,6 +70,17 @@ impl Buckets {
         }
     }
 
+    fn plus(&self, other: &Self) -> Self {
+        let mut both = std::collections::BTreeMap::new();
+        for (index, count) in self.indices.iter().zip(&self.counts) {
+            both.insert(*index, *count);
+        }
+        for (index, count) in other.indices.iter().zip(&other.counts) {
+            *both.entry(*index).or_default() += *count;
+        }
+        Self::collect(both.len(), both.into_iter())
+    }
+
     fn heap_bytes(&self) -> usize {
         size_of_val(&*self.indices) + size_of_val(&*self.counts)
     }
@@ -149,6 +160,31 @@ impl SeriesSnapshot {
             seen += bucket.count;
         }
         Some(max)
+    }
+
+    /// All values of several series of one unit and one list of bounds together; `None`
+    /// of none. A series with other bounds adds its values above its last own bound.
+    #[must_use]
+    pub fn sum<'a>(mut all: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let mut total = all.next()?.clone();
+        for one in all {
+            total.count += one.count;
+            total.sum += one.sum;
+            total.min = [total.min, one.min].into_iter().flatten().min();
+            total.max = [total.max, one.max].into_iter().flatten().max();
+            total.zero += one.zero;
+            total.positive = total.positive.plus(&one.positive);
+            total.negative = total.negative.plus(&one.negative);
+            total.saturated += one.saturated;
+            if total.bounds == one.bounds {
+                for (cell, count) in total.classic.iter_mut().zip(&one.classic) {
+                    *cell += count;
+                }
+            } else if let Some(last) = total.classic.last_mut() {
+                *last += one.count;
+            }
+        }
+        Some(total)
     }
 
     /// Bytes on the heap.

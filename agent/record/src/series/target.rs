@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use base::{Counter, EventKind, Gauge, LossTotals, Output, Protocol, Quantity, SessionEvent, Why};
 
+use super::loss::SettledLoss;
 use super::{ClassicBounds, Series, SeriesSnapshot};
 
 /// See the module. Owned by the publisher.
 #[derive(Debug)]
 pub struct TargetSeries {
     series: Vec<Series>,
+    settled: SettledLoss,
     /// By [`Counter::index`].
     pub counters: [u64; Counter::COUNT],
     /// By [`Gauge::index`]; `None` until measured.
@@ -36,6 +38,7 @@ impl TargetSeries {
                 .iter()
                 .map(|quantity| Series::new(*quantity, samples, bounds))
                 .collect(),
+            settled: SettledLoss::default(),
             counters: [0; Counter::COUNT],
             gauges: [None; Gauge::COUNT],
             stamped: [[0; 4]; 4],
@@ -70,6 +73,14 @@ impl TargetSeries {
         for series in &mut self.series {
             series.tick();
         }
+        self.settled.tick(&self.loss);
+    }
+
+    /// Loss by place as counters that never fall, as at the last tick; a place that is
+    /// not told yet follows up to [`super::SETTLE_TICKS`] ticks later.
+    #[must_use]
+    pub fn settled_loss(&self) -> LossTotals {
+        self.settled.totals()
     }
 
     /// The series of a quantity.
