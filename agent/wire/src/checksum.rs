@@ -4,7 +4,7 @@
 //! Odd lengths are padded with a zero octet, as RFC 1071 section 4.1 does. Sums are kept in
 //! 64 bits, so no buffer that fits memory can overflow one.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use crate::bytes::u16_at;
 

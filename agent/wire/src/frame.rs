@@ -9,8 +9,8 @@
 //! A fragment other than the first has no ports, and a first one may be too short to have
 //! them; a whole packet that cuts its UDP, TCP or ICMP header is an error.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
 
 use crate::Reason;
 use crate::bytes::{array_at, u8_at, u16_at};
@@ -211,7 +211,7 @@ fn ipv6(packet: &[u8]) -> Result<Frame, Reason> {
         destination: Ipv6Addr::from(array_at::<16>(packet, 24)).into(),
         protocol: next,
         ttl: u8_at(packet, 7),
-        tos: high << 4 | low >> 4,
+        tos: (high << 4) | (low >> 4),
         ip_len: total,
         dont_fragment: true,
         fragment_offset: fragment & 0xfff8,

@@ -4,7 +4,7 @@
 //! Messages start at the ICMP header. Over IPv4 the checksum is ours to make and to verify;
 //! over IPv6 the kernel does both, because it covers the IP addresses.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use base::WallNanos;
 
@@ -215,7 +215,7 @@ fn is_host(source: IpAddr) -> bool {
     !source.is_unspecified()
         && !source.is_multicast()
         && !source.is_loopback()
-        && source != IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+        && source != IpAddr::V4(core::net::Ipv4Addr::BROADCAST)
 }
 
 fn is_icmp_error(frame: &Frame, packet: &[u8]) -> bool {

@@ -9,6 +9,8 @@
 //! malformed and why; a [`Reason`] is the index of a counter. A writer that gets too small a
 //! buffer says so and leaves the buffer as it was.
 #![forbid(unsafe_code)]
+// Without std and alloc there is nothing to allocate with: the compiler holds the promise.
+#![cfg_attr(not(test), no_std)]
 
 mod bytes;
 pub mod checksum;

@@ -53,13 +53,13 @@ reasons! {
     TooManyExtensions = "too_many_extensions",
 }
 
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Reason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl std::error::Error for Reason {}
+impl core::error::Error for Reason {}
 
 #[cfg(test)]
 mod tests {

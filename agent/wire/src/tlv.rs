@@ -92,7 +92,7 @@ impl<'a> Iterator for Tlvs<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let area = std::mem::take(&mut self.rest);
+        let area = core::mem::take(&mut self.rest);
         let total = match length_of_first(area) {
             Ok(total) => total,
             Err(reason) => return Some(Err(reason)),
@@ -107,7 +107,7 @@ impl<'a> Iterator for Tlvs<'a> {
     }
 }
 
-impl std::iter::FusedIterator for Tlvs<'_> {}
+impl core::iter::FusedIterator for Tlvs<'_> {}
 
 /// Writes one TLV at the start of `buf`. Returns its octets, or 0, with nothing written,
 /// when it does not fit `buf` or the Length field.
