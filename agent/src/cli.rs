@@ -207,7 +207,7 @@ pub struct PingArgs {
     #[arg(long = "assert", value_name = "EXPR")]
     pub assertions: Vec<String>,
 
-    /// Only the summary
+    /// Only the first lines and the summary
     #[arg(short = 'q', long)]
     pub quiet: bool,
 }

@@ -5,7 +5,10 @@
 #![allow(unreachable_pub)]
 
 mod cli;
+mod config;
 mod exit;
+mod output;
+mod ping;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,93 @@
+//! The first line of a target: what is used, and why.
+
+use base::{Protocol, Why};
+
+use super::report::Report;
+use super::words;
+
+/// `10.0.0.2: ICMP echo, since no STAMP reflector answers on UDP port 862 (port unreachable)`.
+/// `None` until the protocol is known.
+#[must_use]
+pub fn first_line(report: &Report<'_>) -> Option<String> {
+    let (protocol, why) = report.stats.protocol?;
+    let port = report.address.port();
+    let what = match protocol {
+        Protocol::Stamp => format!("STAMP on UDP port {port}"),
+        Protocol::Icmp => "ICMP echo".to_owned(),
+    };
+    let because = match why {
+        Why::Requested => "as asked for".to_owned(),
+        Why::StampAnswered => "since a reflector answers there".to_owned(),
+        Why::StampRefused => {
+            let said = report.stats.icmp.last().map_or_else(
+                || "port unreachable".to_owned(),
+                |error| {
+                    let text = words::icmp(error.from.is_ipv6(), error.kind, error.code);
+                    if error.from == report.address.ip() {
+                        text
+                    } else {
+                        format!("{text}, says {}", error.from)
+                    }
+                },
+            );
+            format!("since no STAMP reflector answers on UDP port {port} ({said})")
+        }
+        Why::StampSilent => {
+            format!("since no STAMP reflector answers on UDP port {port} (3 probes unanswered)")
+        }
+    };
+    Some(format!("{}: {what}, {because}", report.title()))
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Output;
+    use record::TargetStats;
+
+    use super::super::report::sample;
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_and_why() {
+        for (protocol, why, wanted) in [
+            (
+                Protocol::Stamp,
+                Why::Requested,
+                "db (10.0.0.2): STAMP on UDP port 862, as asked for",
+            ),
+            (
+                Protocol::Stamp,
+                Why::StampAnswered,
+                "db (10.0.0.2): STAMP on UDP port 862, since a reflector answers there",
+            ),
+            (
+                Protocol::Icmp,
+                Why::StampRefused,
+                "db (10.0.0.2): ICMP echo, since no STAMP reflector answers on UDP port 862 (port unreachable)",
+            ),
+            (
+                Protocol::Icmp,
+                Why::StampSilent,
+                "db (10.0.0.2): ICMP echo, since no STAMP reflector answers on UDP port 862 (3 probes unanswered)",
+            ),
+        ] {
+            let mut stats = TargetStats::new();
+            assert_eq!(first_line(&sample::report(&stats)), None);
+            stats.apply(&Output::Protocol(protocol, why));
+            assert_eq!(first_line(&sample::report(&stats)).as_deref(), Some(wanted));
+        }
+    }
+
+    #[test]
+    fn a_router_that_refuses_is_named() {
+        let mut stats = TargetStats::new();
+        stats.apply(&Output::Icmp {
+            kind: 3,
+            code: 13,
+            from: "10.9.9.9".parse().expect("an address"),
+        });
+        stats.apply(&Output::Protocol(Protocol::Icmp, Why::StampRefused));
+        let line = first_line(&sample::report(&stats)).expect("known");
+        assert!(line.ends_with("(communication administratively prohibited, says 10.9.9.9)"));
+    }
+}

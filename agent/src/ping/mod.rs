@@ -1,0 +1,4 @@
+//! `netsonde ping`.
+
+pub mod host;
+pub mod plan;
