@@ -81,3 +81,69 @@ pub fn set_thread_name(name: &str) -> io::Result<()> {
         .map(drop)
         .map_err(|error| failed("PR_SET_NAME", name.to_string_lossy(), error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn status(field: &str) -> String {
+        let text = fs::read_to_string("/proc/thread-self/status").expect("status");
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        line.expect("the field").trim().to_owned()
+    }
+
+    /// Each in a thread of its own, which takes its settings with it.
+    fn in_thread(body: impl FnOnce() + Send + 'static) {
+        std::thread::spawn(body).join().expect("the thread");
+    }
+
+    #[test]
+    fn names_and_cpus_are_those_of_proc() {
+        in_thread(|| {
+            set_thread_name("probe-thread-with-a-long-name").expect("name");
+            assert_eq!(status("Name:"), "probe-thread-wi");
+            assert!(set_thread_name("a\0b").is_err());
+            let allowed = status("Cpus_allowed_list:");
+            let first = allowed.split(['-', ',']).next().expect("a CPU");
+            pin(first.parse().expect("a number")).expect("pin");
+            assert_eq!(status("Cpus_allowed_list:"), first);
+            for cpu in [1023, 1024, usize::MAX] {
+                let error = pin(cpu).expect_err("no such CPU").to_string();
+                assert!(error.contains(&format!("CPU {cpu}")), "{error}");
+            }
+        });
+    }
+
+    #[test]
+    fn slack_is_set_for_this_thread() {
+        in_thread(|| {
+            set_timer_slack(1).expect("slack");
+            // SAFETY: no pointers are passed.
+            assert_eq!(unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }, 1);
+        });
+    }
+
+    #[test]
+    fn fifo_is_obtained_or_says_which_capability_is_missing() {
+        in_thread(|| match set_fifo(1) {
+            Ok(()) => {
+                // SAFETY: no pointers are passed; 0 is this thread.
+                let policy = unsafe { libc::sched_getscheduler(0) };
+                assert_eq!(policy, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK);
+            }
+            Err(error) => assert!(error.to_string().contains("CAP_SYS_NICE"), "{error}"),
+        });
+        assert!(set_fifo(1000).is_err());
+    }
+
+    #[test]
+    fn cpu_time_passes_while_it_is_used() {
+        let start = process_cpu_time();
+        let mut sum = 0_u64;
+        while process_cpu_time() < start + 1_000_000 {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(sum > 0);
+    }
+}

@@ -168,3 +168,33 @@ impl AsFd for SignalFd {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_signal_of_this_thread_is_read_as_data() {
+        let signals = [Signal::Hup, Signal::Usr2];
+        block(&signals).expect("block");
+        let fd = SignalFd::new(&signals).expect("signalfd");
+        assert_eq!(fd.read().expect("read"), None);
+        for signal in signals {
+            // SAFETY: no pointers; the signal goes to this thread, which blocks it.
+            assert_eq!(unsafe { libc::raise(signal.number()) }, 0);
+            assert_eq!(fd.read().expect("read"), Some(signal));
+            assert_eq!(fd.read().expect("read"), None);
+        }
+        // Nothing is pending any more, so this kills nobody.
+        unblock(&signals).expect("unblock");
+    }
+
+    #[test]
+    fn numbers_lead_back_to_their_signals() {
+        for signal in Signal::ALL {
+            let number = signal.number().cast_unsigned();
+            assert_eq!(Signal::from_number(number), Some(signal));
+        }
+        assert_eq!(Signal::from_number(0), None);
+    }
+}
