@@ -1,1 +1,15 @@
-//! (being written)
+//! Measurement without I/O: when to probe, what an answer means, where a loss happened,
+//! what a reflector answers.
+//!
+//! Nothing here reads a clock or knows a socket: `now` is an argument, packets are slices,
+//! results are plain values handed to a closure.
+#![forbid(unsafe_code)]
+
+pub mod delay;
+pub mod loss;
+pub mod random;
+pub mod reflector;
+pub mod runs;
+pub mod schedule;
+pub mod session;
+pub mod variation;

@@ -1,0 +1,294 @@
+//! Loss by direction from the sequence numbers of a plain stateful reflector (RFC 8762).
+//!
+//! The reflector numbers its replies, so a number that never came is a reply lost on the
+//! way back: of a probe that we count as lost (reverse loss), or of a second copy of a
+//! probe that was doubled on the way out and whose other reply did come (a hidden
+//! duplicate). Packets do not say which. Each gap is therefore laid beside the lost probes
+//! that it could belong to by order; a gap that fits none, by more than the reordering seen
+//! on this path, must be a hidden duplicate. As many losses as there are such gaps stay
+//! unattributed, and the rest is exact to within that number.
+
+use std::collections::VecDeque;
+
+/// Distances above this all count as one.
+const MAX_DISTANCE: usize = 64;
+/// Runs of lost probes that may wait for a gap; the oldest are given up as forward loss.
+const MAX_RUNS: usize = 1024;
+
+/// Consecutive lost probes that no gap explains yet.
+#[derive(Copy, Clone, Debug)]
+struct LostRun {
+    first: u64,
+    end: u64,
+    counted: bool,
+}
+
+/// Estimates of loss per direction; the three add up to the lost probes taken in.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Split {
+    /// Lost before the reflector.
+    pub forward: u64,
+    /// Lost after the reflector.
+    pub reverse: u64,
+    /// One or the other.
+    pub unattributed: u64,
+}
+
+/// Lays the reflector's gaps beside lost probes.
+#[derive(Clone, Debug)]
+pub struct Alignment {
+    /// Highest probe answered so far, in the reflector's order.
+    highest: u64,
+    /// Gaps since the highest probe last rose.
+    gaps: u64,
+    /// Lost probes that no gap explains, oldest first.
+    unexplained: VecDeque<LostRun>,
+    /// How far a probe was overtaken at most, in probes.
+    extent: u64,
+    duplicates: u64,
+    lost: u64,
+    /// Gaps between the probes that were lost there.
+    explained: u64,
+    /// Gaps that an uncounted probe explains as well as a counted one.
+    ambiguous: u64,
+    /// Other gaps, by the distance to the nearest lost probe before them.
+    misplaced: [u64; MAX_DISTANCE + 1],
+}
+
+impl Alignment {
+    /// Begins after the answered probe `base`.
+    #[must_use]
+    pub fn new(base: u64) -> Self {
+        Self {
+            highest: base,
+            gaps: 0,
+            unexplained: VecDeque::with_capacity(16),
+            extent: 0,
+            duplicates: 0,
+            lost: 0,
+            explained: 0,
+            ambiguous: 0,
+            misplaced: [0; MAX_DISTANCE + 1],
+        }
+    }
+
+    /// Replies to probes that were doubled on the way out, both of which came.
+    #[must_use]
+    pub const fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// The next lost probe, in order of sending. Probes that never left this host do not
+    /// belong here.
+    pub fn lost(&mut self, probe: u64, counted: bool) {
+        self.lost += u64::from(counted);
+        if probe <= self.highest {
+            return;
+        }
+        match self.unexplained.back_mut() {
+            Some(run) if run.end == probe && run.counted == counted => run.end += 1,
+            _ => {
+                if self.unexplained.len() == MAX_RUNS {
+                    self.unexplained.pop_front();
+                }
+                self.unexplained.push_back(LostRun { first: probe, end: probe + 1, counted });
+            }
+        }
+    }
+
+    /// The next answered probe, in the reflector's order, with the number of gaps before it.
+    /// Every lost probe below it must have been named. Returns whether the reflector saw
+    /// it after a later one (RFC 4737).
+    pub fn answered(&mut self, gaps: u64, probe: u64, duplicate: bool) -> bool {
+        self.gaps += gaps;
+        if duplicate {
+            self.duplicates += 1;
+            return false;
+        }
+        if probe <= self.highest {
+            self.extent = self.extent.max(self.highest - probe);
+            return true;
+        }
+        // A probe that was overtaken does not end the stretch: the gaps before it may
+        // belong to those that overtook it.
+        let gaps = std::mem::take(&mut self.gaps);
+        if gaps > 0 {
+            self.explain(gaps, probe);
+        }
+        self.highest = probe;
+        self.forget_far();
+        false
+    }
+
+    fn explain(&mut self, gaps: u64, probe: u64) {
+        let lost_here = |run: &&LostRun| run.first > self.highest && run.first < probe;
+        let count = |counted| -> u64 {
+            self.unexplained
+                .iter()
+                .filter(lost_here)
+                .filter(|run| run.counted == counted)
+                .map(|run| run.end.min(probe) - run.first)
+                .sum()
+        };
+        let (counted, uncounted) = (count(true), count(false));
+        let certain = gaps.saturating_sub(uncounted).min(counted);
+        let ambiguous = gaps.min(counted) - certain;
+        self.explained += certain;
+        self.ambiguous += ambiguous;
+        self.take_newest(certain + ambiguous);
+        for _ in 0..gaps.saturating_sub(counted + uncounted) {
+            let distance = self.take_older();
+            self.misplaced[distance] += 1;
+        }
+    }
+
+    /// Marks this many of the newest counted lost probes as explained.
+    fn take_newest(&mut self, mut count: u64) {
+        let mut position = self.unexplained.len();
+        while count > 0 && position > 0 {
+            position -= 1;
+            let run = &mut self.unexplained[position];
+            if !run.counted {
+                continue;
+            }
+            let taken = count.min(run.end - run.first);
+            run.end -= taken;
+            count -= taken;
+            if run.first == run.end {
+                self.unexplained.remove(position);
+            }
+        }
+    }
+
+    /// Takes the nearest unexplained probe that may have been overtaken, and says how far.
+    fn take_older(&mut self) -> usize {
+        let highest = self.highest;
+        let candidate = self.unexplained.iter().rposition(|run| run.counted && run.first < highest);
+        let Some(position) = candidate else { return MAX_DISTANCE };
+        let run = &mut self.unexplained[position];
+        let nearest = run.end.min(highest) - 1;
+        let distance = usize::try_from(highest - nearest).unwrap_or(MAX_DISTANCE).min(MAX_DISTANCE);
+        if distance < MAX_DISTANCE {
+            run.end = nearest;
+            if run.first == run.end {
+                self.unexplained.remove(position);
+            }
+        }
+        distance
+    }
+
+    fn forget_far(&mut self) {
+        let horizon = self.highest.saturating_sub(MAX_DISTANCE as u64);
+        while self.unexplained.front().is_some_and(|run| run.end <= horizon) {
+            self.unexplained.pop_front();
+        }
+    }
+
+    /// The split of the lost probes named so far.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        let reach = usize::try_from(self.extent).unwrap_or(MAX_DISTANCE).min(MAX_DISTANCE - 1);
+        let overtaken: u64 = self.misplaced[..=reach].iter().sum();
+        let misplaced: u64 = self.misplaced.iter().sum();
+        // Without a duplicate to be seen, a gap out of place is a lost reply out of order.
+        let hidden = if self.duplicates > 0 { misplaced - overtaken } else { 0 };
+        let gaps = self.explained + misplaced;
+        let unattributed = (hidden + self.ambiguous).min(self.lost);
+        let reverse = gaps.saturating_sub(2 * hidden).min(self.lost - unattributed);
+        Split { forward: self.lost - unattributed - reverse, reverse, unattributed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays probes in the reflector's order: `Some(n)` answered, `None` a gap.
+    fn play(lost: &[u64], order: &[Option<u64>]) -> Alignment {
+        let mut alignment = Alignment::new(0);
+        let mut lost = lost.iter().copied().peekable();
+        let (mut gaps, mut seen) = (0, std::collections::HashSet::new());
+        for item in order {
+            let Some(probe) = item else {
+                gaps += 1;
+                continue;
+            };
+            while let Some(n) = lost.next_if(|n| n < probe) {
+                alignment.lost(n, true);
+            }
+            alignment.answered(std::mem::take(&mut gaps), *probe, !seen.insert(*probe));
+        }
+        alignment
+    }
+
+    fn split(forward: u64, reverse: u64, unattributed: u64) -> Split {
+        Split { forward, reverse, unattributed }
+    }
+
+    #[test]
+    fn without_duplicates_every_gap_is_a_reverse_loss() {
+        // 2 lost forward, 4 lost in reverse.
+        let alignment = play(&[2, 4], &[Some(1), Some(3), None, Some(5)]);
+        assert_eq!(alignment.split(), split(1, 1, 0));
+    }
+
+    #[test]
+    fn a_reordered_probe_whose_reply_was_lost_is_no_duplicate() {
+        // 3 overtaken by 4 (seen), later 7 by 8, whose reply is lost.
+        let order = [1, 2, 4, 3, 5, 6, 8].map(Some);
+        let mut order = order.to_vec();
+        order.extend([None, Some(9)]);
+        let alignment = play(&[7], &order);
+        assert_eq!(alignment.split(), split(0, 1, 0));
+        // The same when the gap stands right before the overtaken probe: 8 was lost.
+        let alignment = play(&[8], &[Some(6), None, Some(7), Some(9)]);
+        assert_eq!(alignment.split(), split(0, 1, 0));
+    }
+
+    #[test]
+    fn a_hidden_duplicate_leaves_one_loss_unattributed() {
+        // 1 doubled and seen so; 5 doubled, its second reply lost; 3 lost forward.
+        let order = [Some(1), Some(1), Some(2), Some(4), Some(5), None, Some(6)];
+        let alignment = play(&[3], &order);
+        assert_eq!(alignment.duplicates(), 1);
+        assert_eq!(alignment.split(), split(0, 0, 1));
+    }
+
+    #[test]
+    fn an_unanswered_closing_probe_makes_the_tail_ambiguous() {
+        let mut alignment = Alignment::new(0);
+        alignment.lost(2, true);
+        alignment.lost(3, false);
+        alignment.answered(0, 1, false);
+        alignment.answered(1, 4, false);
+        assert_eq!(alignment.split(), split(0, 0, 1));
+    }
+
+    #[test]
+    fn the_parts_always_add_up() {
+        let mut random = crate::random::Random::new(5);
+        for _ in 0..2_000 {
+            let mut alignment = Alignment::new(0);
+            let mut lost = 0;
+            let mut probe = 1;
+            for _ in 0..60 {
+                match random.below(4) {
+                    0 => {
+                        alignment.lost(probe, true);
+                        lost += 1;
+                        probe += 1;
+                    }
+                    1 => {
+                        alignment.answered(random.below(3), probe.saturating_sub(random.below(4)), true);
+                    }
+                    _ => {
+                        alignment.answered(random.below(3), probe, false);
+                        probe += 1;
+                    }
+                }
+            }
+            let split = alignment.split();
+            assert_eq!(split.forward + split.reverse + split.unattributed, lost);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Finding out what kind of reflector answers (kernel-and-lab R1).
+//!
+//! The opening probe goes out twice with one number. A stateful reflector answers with two
+//! numbers of its own, a stateless one twice with the probe's. Our own reflector fills the
+//! private TLV, and that is enough.
+
+use base::MonoNanos;
+
+/// What is known of the reflector.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Reflector {
+    /// Nothing yet.
+    Unknown,
+    /// Copies our numbers, or could not be told: no directions.
+    Undirected,
+    /// Numbers its replies.
+    Stateful,
+    /// Ours: reports what it counted.
+    Reporting,
+}
+
+/// Attempts while nothing at all is heard: `auto` then falls back.
+pub const SILENT_ATTEMPTS: u32 = 3;
+/// Attempts once something was heard.
+const HEARD_ATTEMPTS: u32 = 12;
+/// Between attempts while nothing is heard.
+const SILENT_SPACING_NS: u64 = 333_000_000;
+/// Between attempts at least.
+const MIN_SPACING_NS: u64 = 2_000_000;
+
+/// The search for the kind of reflector.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    /// When to send the next pair; `None` when the search has ended or rests.
+    pub(super) due: Option<MonoNanos>,
+    attempts: u32,
+    heard: bool,
+    /// Of the newest pair: its index and the first number that it was answered with.
+    pair: Option<(u64, Option<u32>)>,
+    same_number: u32,
+    last_sent: MonoNanos,
+}
+
+impl Opening {
+    pub(super) fn new(start: MonoNanos) -> Self {
+        Self {
+            due: Some(start),
+            attempts: 0,
+            heard: false,
+            pair: None,
+            same_number: 0,
+            last_sent: start,
+        }
+    }
+
+    /// No search: the protocol has no directions.
+    pub(super) fn none() -> Self {
+        Self { due: None, ..Self::new(MonoNanos(0)) }
+    }
+
+    /// Searches again, since the target answers now or its reflector changed.
+    pub(super) fn again(&mut self, now: MonoNanos) {
+        *self = Self::new(now);
+    }
+
+    pub(super) fn sent(&mut self, index: u64, now: MonoNanos, wait_ns: u64, round_trip_ns: u64) {
+        self.attempts += 1;
+        self.pair = Some((index, None));
+        self.last_sent = now;
+        let spacing = if self.heard {
+            (4 * round_trip_ns).clamp(MIN_SPACING_NS, SILENT_SPACING_NS)
+        } else {
+            SILENT_SPACING_NS
+        };
+        let attempts = if self.heard { HEARD_ATTEMPTS } else { SILENT_ATTEMPTS };
+        self.due = Some(now.plus(if self.attempts < attempts { spacing } else { wait_ns }));
+    }
+
+    /// Whether all attempts are spent, so that `due` is when to give up.
+    pub(super) fn spent(&self) -> bool {
+        self.attempts >= if self.heard { HEARD_ATTEMPTS } else { SILENT_ATTEMPTS }
+    }
+
+    pub(super) fn heard(&self) -> bool {
+        self.heard
+    }
+
+    /// A reply to opening probe `index`. Says the kind of reflector once it is known.
+    pub(super) fn answered(
+        &mut self,
+        index: u64,
+        sequence: u32,
+        reflector_sequence: u32,
+        reporting: bool,
+        now: MonoNanos,
+        round_trip_ns: u64,
+    ) -> Option<Reflector> {
+        if !self.heard {
+            self.heard = true;
+            // The other copy is about to come; if it does not, ask again soon.
+            let soon = now.plus((4 * round_trip_ns).clamp(MIN_SPACING_NS, SILENT_SPACING_NS));
+            self.due = self.due.map(|due| due.min(soon));
+        }
+        if reporting {
+            return Some(Reflector::Reporting);
+        }
+        match &mut self.pair {
+            Some((pair, first @ None)) if *pair == index => {
+                *first = Some(reflector_sequence);
+                None
+            }
+            Some((pair, Some(first))) if *pair == index => {
+                if *first != reflector_sequence {
+                    return Some(Reflector::Stateful);
+                }
+                // Twice our own number. A reply that was doubled on the way back looks the
+                // same once, so it takes two pairs.
+                if reflector_sequence == sequence {
+                    self.same_number += 1;
+                    self.pair = None;
+                    self.due = Some(now);
+                    return (self.same_number >= 2).then_some(Reflector::Undirected);
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! What arrives: matching a reply to its probe, and measuring the two.
+
+use base::{
+    Counter, Direction, EventKind, Gauge, MonoNanos, Output, ProbeResult, Quantity, SessionEvent,
+    Stamp, StampPoint, StampSource, Verdict, WallNanos,
+};
+
+use super::codec::{Refusal, Reply, reflector_stamps};
+use super::slots::{Answer, Slot, State};
+use super::{Alignment, ClockTrust, Emission, Kind, Order, Phase, Reflector, Session};
+use super::{emit, sample, stamped, unwrap_sequence};
+use crate::delay::{Delays, delays};
+use crate::loss::Seen;
+
+/// A datagram as the socket delivered it.
+#[derive(Copy, Clone, Debug)]
+pub struct Datagram<'a> {
+    /// The protocol's payload.
+    pub payload: &'a [u8],
+    /// The kernel's receive stamp.
+    pub kernel: Option<WallNanos>,
+    /// The device's receive stamp.
+    pub hardware: Option<WallNanos>,
+    /// The wall clock when the batch was read.
+    pub user: WallNanos,
+    /// TTL or hop limit on arrival.
+    pub ttl: Option<u8>,
+}
+
+impl Session {
+    /// A datagram arrived. Returns whether it was for this session.
+    pub fn receive(
+        &mut self,
+        datagram: &Datagram<'_>,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) -> bool {
+        let reply = match self.codec.parse(datagram.payload, datagram.user, self.tai_offset) {
+            Ok(reply) => reply,
+            Err(Refusal::Another) => return false,
+            Err(Refusal::Stray) => {
+                emit(out, Output::Count(Counter::StrayReplies, 1));
+                return false;
+            }
+            Err(Refusal::Malformed) => {
+                emit(out, Output::Count(Counter::MalformedReplies, 1));
+                return false;
+            }
+        };
+        let index = unwrap_sequence(reply.sequence, self.next);
+        // A reply repeats T1 as it was sent; one that does not was forged, or is of another
+        // run on the same port.
+        let Some(slot) = self.slots.copy(index).filter(|slot| slot.echo == reply.echo) else {
+            emit(out, Output::Count(Counter::StrayReplies, 1));
+            return false;
+        };
+        if datagram.payload.len() != usize::from(slot.len) {
+            emit(out, Output::Count(Counter::ResizedReplies, 1));
+        }
+        let elapsed = now.since(slot.sent);
+        if slot.kind == Kind::Opening {
+            self.opening_answered(&slot, &reply, elapsed, now, out);
+        }
+        let seen = self.place_in_order(index, &reply, now, out);
+        if let Some(report) = reply.report {
+            self.queue_report(index, report);
+        }
+        self.take_verdict(slot, &reply, datagram, seen, now, out);
+        true
+    }
+
+    fn opening_answered(
+        &mut self,
+        slot: &Slot,
+        reply: &Reply,
+        elapsed: u64,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) {
+        let sequence = reply.reflector_sequence.unwrap_or(reply.sequence);
+        let reporting = reply.report.is_some();
+        let found =
+            self.opening.answered(slot.index, reply.sequence, sequence, reporting, now, elapsed);
+        let Some(kind) = found.filter(|_| self.reflector != Reflector::Reporting) else { return };
+        self.reflector = kind;
+        self.opening.due = None;
+        if let super::Codec::Stamp(codec) = &mut self.codec {
+            codec.equal_sizes = kind == Reflector::Reporting && codec.payload.is_none();
+        }
+        if matches!(kind, Reflector::Stateful | Reflector::Reporting) {
+            self.start_order(slot.index, reply);
+        }
+        // Phase of the counted probes: random again, from here.
+        if self.phase == Phase::Opening {
+            self.phase = Phase::Counting;
+            self.schedule = super::Schedule::new(
+                now,
+                self.config.interval_ns,
+                self.config.poisson,
+                self.config.seed,
+            );
+        }
+        self.gauges_stale = true;
+        let _ = out;
+    }
+
+    fn start_order(&mut self, index: u64, reply: &Reply) {
+        let sequence = u64::from(reply.reflector_sequence.unwrap_or(0)) + super::FIRST_INDEX;
+        self.order = Order::new(self.slots.capacity(), sequence);
+        self.highest_received_at = WallNanos(0);
+        self.alignment = Some(Alignment::new(index));
+        self.highest_reply = None;
+    }
+
+    /// Notes the reflector's number of a reply. `None` when there are no directions.
+    fn place_in_order(
+        &mut self,
+        index: u64,
+        reply: &Reply,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) -> Option<Seen> {
+        if !matches!(self.reflector, Reflector::Stateful | Reflector::Reporting) {
+            return None;
+        }
+        let place = unwrap_sequence(reply.reflector_sequence?, self.order.end());
+        let received_at = reply.reflector?.0;
+        if place + 1 < self.order.end() && received_at > self.highest_received_at {
+            self.reflector_restarted(index, reply, now, out);
+            return Some(Seen::New);
+        }
+        self.drain_order(self.retired, self.order.start_for(place), out);
+        if place >= self.order.end() {
+            self.highest_received_at = received_at;
+        }
+        let seen = self.order.insert(place, index);
+        if seen == Seen::New && self.slots.copy(index).is_some_and(|slot| first_answer(&slot)) {
+            // RFC 4737 section 3.3 over the order of arrival: NextExp is one past the highest.
+            let reordered = self.highest_reply.is_some_and(|highest| place < highest);
+            if reordered && self.counted(index) {
+                emit(out, Output::Count(Counter::ReorderedReverse, 1));
+            }
+            self.highest_reply = self.highest_reply.max(Some(place));
+        }
+        Some(seen)
+    }
+
+    fn counted(&self, index: u64) -> bool {
+        self.slots.copy(index).is_some_and(|slot| slot.counted())
+    }
+
+    fn reflector_restarted(
+        &mut self,
+        index: u64,
+        reply: &Reply,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) {
+        emit(out, Output::Count(Counter::ReflectorResets, 1));
+        self.event(EventKind::ReflectorReset, 0, 0, out);
+        self.drain_order(u64::MAX, u64::MAX, out);
+        if let Some(alignment) = self.alignment.take() {
+            let split = alignment.split();
+            self.closed_split.forward += split.forward;
+            self.closed_split.reverse += split.reverse;
+            self.closed_split.unattributed += split.unattributed;
+        }
+        self.aligned_duplicates = 0;
+        self.boundary = self.next;
+        self.start_order(index, reply);
+        let place = u64::from(reply.reflector_sequence.unwrap_or(0)) + super::FIRST_INDEX;
+        self.order.insert(place, index);
+        self.highest_received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
+        self.highest_reply = Some(place);
+        if self.reflector == Reflector::Reporting {
+            // Learn the new session's counters soon.
+            self.last_report = MonoNanos(0);
+        }
+        let _ = now;
+    }
+
+    fn take_verdict(
+        &mut self,
+        slot: Slot,
+        reply: &Reply,
+        datagram: &Datagram<'_>,
+        seen: Option<Seen>,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) {
+        let answer = Answer {
+            reflector: reply.reflector,
+            kernel: datagram.kernel,
+            hardware: datagram.hardware,
+            user: datagram.user,
+            at: now,
+            reflector_sequence: reply.reflector_sequence,
+            ttl_forward: reply.sender_ttl,
+            ttl_reverse: datagram.ttl,
+            one_way_error_ns: self.one_way_error(reply),
+        };
+        match slot.state {
+            State::Outstanding => {
+                if let Some(slot) = self.slots.get(slot.index) {
+                    slot.answer = Some(answer);
+                    slot.state = State::Held;
+                }
+                self.count_reordering(slot.index, slot.counted(), out);
+                self.answered(slot.sent, &answer, now, out);
+                self.measure(slot.index, out);
+                if slot.kind == Kind::Closing && matches!(self.phase, Phase::Closing { .. }) {
+                    self.settle(now, out);
+                    self.end(now, out);
+                    self.phase = Phase::Done;
+                }
+            }
+            State::Lost | State::LostLocal if !slot.late => {
+                if let Some(slot) = self.slots.get(slot.index) {
+                    slot.late = true;
+                    slot.answer = Some(answer);
+                }
+                self.answered(slot.sent, &answer, now, out);
+                if slot.counted() {
+                    emit(out, Output::Count(Counter::Late, 1));
+                    self.result(slot.index, Verdict::Late, None, out);
+                }
+            }
+            _ if slot.counted() => {
+                // With directions, a new number is a probe doubled on the way out; that is
+                // counted from the reports or the alignment.
+                if seen != Some(Seen::New) {
+                    emit(out, Output::Count(Counter::DuplicatesReverse, 1));
+                }
+                self.result(slot.index, Verdict::Duplicate, None, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Without directions: RFC 4737 by the probes' own numbers.
+    fn count_reordering(&mut self, index: u64, counted: bool, out: &mut impl FnMut(Emission)) {
+        let reordered = self.highest_answered.is_some_and(|highest| index < highest);
+        if reordered
+            && counted
+            && !matches!(self.reflector, Reflector::Stateful | Reflector::Reporting)
+        {
+            emit(out, Output::Count(Counter::ReorderedReverse, 1));
+        }
+        self.highest_answered = self.highest_answered.max(Some(index));
+    }
+
+    /// The target answers.
+    fn answered(
+        &mut self,
+        sent: MonoNanos,
+        answer: &Answer,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) {
+        self.last_answer = self.last_answer.max(Some(sent));
+        if self.up != Some(true) {
+            let before = i64::from(self.up.unwrap_or(false));
+            self.up = Some(true);
+            emit(out, Output::Gauge(Gauge::Up, 1.0));
+            self.event(EventKind::TargetUp, before, 1, out);
+            if self.reflector == Reflector::Unknown && self.opening.due.is_none() {
+                // It was silent while we asked; it answers now.
+                self.opening.again(now);
+            }
+        }
+        let forward = answer.ttl_forward.map(|ttl| self.config.ttl.saturating_sub(ttl));
+        let reverse = answer.ttl_reverse.map(|ttl| initial_ttl(ttl) - ttl);
+        self.hops_are(Direction::Forward, forward, out);
+        self.hops_are(Direction::Reverse, reverse, out);
+    }
+
+    fn hops_are(&mut self, direction: Direction, hops: Option<u8>, out: &mut impl FnMut(Emission)) {
+        let before = self.hops[direction.index()];
+        let (Some(hops), true) = (hops, hops != before) else { return };
+        self.hops[direction.index()] = Some(hops);
+        let (gauge, kind) = match direction {
+            Direction::Forward => (Gauge::HopsForward, EventKind::HopsForwardChanged),
+            Direction::Reverse => (Gauge::HopsReverse, EventKind::HopsReverseChanged),
+        };
+        emit(out, Output::Gauge(gauge, f64::from(hops)));
+        if let Some(before) = before {
+            self.event(kind, i64::from(before), i64::from(hops), out);
+        }
+    }
+
+    pub(super) fn event(
+        &self,
+        kind: EventKind,
+        old: i64,
+        new: i64,
+        out: &mut impl FnMut(Emission),
+    ) {
+        emit(out, Output::Event(SessionEvent { kind, old, new }));
+    }
+
+    /// The bound of a one-way delay, or `None` while it means nothing.
+    fn one_way_error(&self, reply: &Reply) -> Option<u64> {
+        match self.config.clock {
+            ClockTrust::Assume { error_ns } => Some(error_ns),
+            ClockTrust::Kernel => {
+                let estimate = reply.estimate?;
+                (self.own_synchronised && estimate.synchronised())
+                    .then(|| estimate.error_ns())
+                    .flatten()
+                    .map(|error_ns| error_ns + self.own_error_ns)
+            }
+        }
+    }
+
+    /// Takes the stamps of an answered probe together; waits if T1 has not come.
+    pub(super) fn measure(&mut self, index: u64, out: &mut impl FnMut(Emission)) {
+        let Some(slot) = self.slots.copy(index) else { return };
+        let Some(answer) = slot.answer else { return };
+        let Some((t1, t4)) = self.own_stamps(&slot, &answer) else {
+            self.held_since = self.held_since.or(Some(answer.at));
+            return;
+        };
+        let reflector = answer.reflector.map(reflector_stamps);
+        let result = if slot.stepped {
+            Err(Counter::DiscardedClockStep)
+        } else {
+            delays(t1, t4, reflector)
+        };
+        let state = match result {
+            Ok(_) => State::Received,
+            Err(counter) => State::Discarded(counter),
+        };
+        if let Some(slot) = self.slots.get(index) {
+            slot.state = state;
+            if let Ok(delays) = &result {
+                (slot.forward_ns, slot.reverse_ns) = (delays.forward_ns, delays.reverse_ns);
+            }
+        }
+        if !slot.counted() {
+            return;
+        }
+        match result {
+            Ok(delays) => {
+                emit(out, Output::Count(Counter::Received, 1));
+                stamped(out, StampPoint::T1, t1.source);
+                stamped(out, StampPoint::T4, t4.source);
+                if self.reflector == Reflector::Reporting {
+                    stamped(out, StampPoint::T2, StampSource::Kernel);
+                    stamped(out, StampPoint::T3, StampSource::User);
+                }
+                self.samples(&slot, &answer, t4, &delays, out);
+                self.result(index, Verdict::Received, Some((t1, t4, delays)), out);
+            }
+            Err(counter) => {
+                emit(out, Output::Count(counter, 1));
+                self.result(index, Verdict::Discarded(counter), None, out);
+            }
+        }
+    }
+
+    /// T1 and T4 of one clock, by the best source that has both.
+    fn own_stamps(&self, slot: &Slot, answer: &Answer) -> Option<(Stamp, Stamp)> {
+        let stamp = |at, source| Stamp { at, source };
+        if let (Some(t1), Some(t4)) = (slot.hardware, answer.hardware) {
+            return Some((stamp(t1, StampSource::Hardware), stamp(t4, StampSource::Hardware)));
+        }
+        let t4 = answer.kernel.map_or(stamp(answer.user, StampSource::User), |at| {
+            stamp(at, StampSource::Kernel)
+        });
+        match slot.kernel {
+            Some(t1) => Some((stamp(t1, StampSource::Kernel), t4)),
+            None if !self.stamps_expected => Some((stamp(slot.sent_wall, StampSource::User), t4)),
+            None => None,
+        }
+    }
+
+    fn samples(
+        &mut self,
+        slot: &Slot,
+        answer: &Answer,
+        t4: Stamp,
+        delays: &Delays,
+        out: &mut impl FnMut(Emission),
+    ) {
+        sample(out, Quantity::Rtt, delays.rtt_ns());
+        sample(out, Quantity::RoundTrip, delays.round_trip_ns);
+        // From the intended time: a late send is inside it (no coordinated omission).
+        let since_intended = slot.sent.0.cast_signed() - slot.intended.0.cast_signed();
+        let arrival = if t4.source == StampSource::Hardware { answer.user } else { t4.at };
+        sample(out, Quantity::Response, arrival.delta(slot.sent_wall) + since_intended);
+        if let Some(dwell_ns) = delays.dwell_ns {
+            sample(out, Quantity::Dwell, dwell_ns);
+        }
+        let trusted = answer.one_way_error_ns;
+        let known = f64::from(u8::from(trusted.is_some()));
+        emit(out, Output::Gauge(Gauge::ClockSynchronised, known));
+        if let Some(error_ns) = trusted {
+            #[expect(clippy::cast_precision_loss, reason = "a bound, not a measurement")]
+            emit(out, Output::Gauge(Gauge::ClockError, error_ns as f64));
+        }
+        let ways = [
+            (delays.forward_ns, Quantity::ForwardDelay, Quantity::ForwardPdv),
+            (delays.reverse_ns, Quantity::ReverseDelay, Quantity::ReversePdv),
+        ];
+        for (way, (delay, quantity, variation)) in ways.into_iter().enumerate() {
+            let Some(delay) = delay else { continue };
+            if trusted.is_some() {
+                sample(out, quantity, delay);
+            }
+            self.jitter[way].add(delay);
+            self.pdv[way].add(delay, |value| sample(out, variation, value));
+        }
+        self.variations(slot, delays, out);
+        self.gauges_stale = true;
+    }
+
+    /// RFC 3393 section 2: the difference between consecutive packets of the stream, both of
+    /// which arrived.
+    fn variations(&mut self, slot: &Slot, delays: &Delays, out: &mut impl FnMut(Emission)) {
+        let usable = |other: &Slot| {
+            other.state == State::Received
+                && other.counted()
+                && other.generation == slot.generation
+        };
+        let mut pair = |earlier: (Option<i64>, Option<i64>), later: (Option<i64>, Option<i64>)| {
+            if let (Some(before), Some(after)) = (earlier.0, later.0) {
+                sample(out, Quantity::ForwardIpdv, after - before);
+            }
+            if let (Some(before), Some(after)) = (earlier.1, later.1) {
+                sample(out, Quantity::ReverseIpdv, after - before);
+            }
+        };
+        let own = (delays.forward_ns, delays.reverse_ns);
+        if let Some(before) = self.slots.copy(slot.index - 1).filter(usable) {
+            pair((before.forward_ns, before.reverse_ns), own);
+        }
+        if let Some(after) = self.slots.copy(slot.index + 1).filter(usable) {
+            pair(own, (after.forward_ns, after.reverse_ns));
+        }
+    }
+
+    pub(super) fn result(
+        &self,
+        index: u64,
+        verdict: Verdict,
+        measured: Option<(Stamp, Stamp, Delays)>,
+        out: &mut impl FnMut(Emission),
+    ) {
+        let Some(slot) = self.slots.copy(index) else { return };
+        let kernel = |at| Stamp { at, source: StampSource::Kernel };
+        let answer = slot.answer;
+        let reflector = answer.and_then(|answer| answer.reflector).map(reflector_stamps);
+        let (t1, t4) = match measured {
+            Some((t1, t4, _)) => (Some(t1), Some(t4)),
+            None => (slot.kernel.map(kernel), answer.and_then(|answer| answer.kernel).map(kernel)),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is on the wire")]
+        let sequence = index as u32;
+        out(Emission::Result(ProbeResult {
+            sequence,
+            reflector_sequence: answer.and_then(|answer| answer.reflector_sequence),
+            source_port: 0,
+            stamps: [t1, reflector.map(|r| r.0), reflector.map(|r| r.1), t4],
+            rtt_ns: measured.map(|(_, _, delays)| delays.rtt_ns()),
+            schedule_error_ns: Some(slot.schedule_error_ns()),
+            ttl_forward: answer.and_then(|answer| answer.ttl_forward),
+            ttl_reverse: answer.and_then(|answer| answer.ttl_reverse),
+            verdict,
+        }));
+    }
+}
+
+fn first_answer(slot: &Slot) -> bool {
+    slot.state == State::Outstanding
+        || (matches!(slot.state, State::Lost | State::LostLocal) && !slot.late)
+}
+
+/// The TTL that a packet started with, by the values in use: 64, 128 and 255.
+const fn initial_ttl(ttl: u8) -> u8 {
+    match ttl {
+        0..=64 => 64,
+        65..=128 => 128,
+        _ => 255,
+    }
+}
