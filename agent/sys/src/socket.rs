@@ -134,7 +134,8 @@ impl ProbeSocket {
             ipv6: spec.ipv6,
             kind: spec.kind,
         };
-        if spec.ipv6 {
+        // Raw ICMPv6 has no IPv4 side, and refuses the option.
+        if spec.ipv6 && spec.kind == SocketKind::Udp {
             socket.v6_only(true)?;
         }
         if spec.kind == SocketKind::IcmpRaw {

@@ -21,10 +21,7 @@ fn in_namespace(work: impl FnOnce()) {
                 work();
             })
             .expect("enter"),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "CI runs this as root");
-            eprintln!("not tried: {error}");
-        }
+        Err(error) => assert!(unprivileged(&error), "{error}"),
     }
 }
 
