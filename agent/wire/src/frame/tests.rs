@@ -185,6 +185,43 @@ fn extension_headers() {
     assert_eq!((frame.protocol, frame.ports, frame.l4), (50, None, 40));
 }
 
+#[test]
+fn a_later_ipv6_fragment_is_data_whatever_it_looks_like() {
+    // Offset 8, more to come; Next Header says destination options, the data do not.
+    let mut packet = v6(&[(44, &[0, 0, 0, 9, 0, 0, 0, 1])]);
+    packet[40] = 60;
+    let frame = Frame::parse_ip(&packet, 0).expect("a fragment");
+    assert_eq!((frame.fragment_offset, frame.more_fragments), (8, true));
+    assert_eq!((frame.protocol, frame.l4, frame.payload), (60, 48, 48..56));
+}
+
+#[test]
+fn a_header_past_the_end_by_one_unit() {
+    let long: &[u8] = &[0, 2, 0, 0, 0, 0, 0, 0];
+    let parsed = Frame::parse_ip(&v6(&[(60, long)]), 0);
+    assert_eq!(parsed, Err(Reason::BadLength));
+}
+
+#[test]
+fn tcp_data_offset() {
+    // IPv4 with `flags`, then 24 octets of TCP whose header claims `words`.
+    let parse = |words: u8, flags: u8| {
+        let mut packet = UDP_V4[14..34].to_vec();
+        packet[3] = 44;
+        packet[6] = flags;
+        packet[9] = 6;
+        packet.extend([0; 24]);
+        packet[32] = words << 4;
+        Frame::parse_ip(&packet, 0).map(|frame| frame.payload)
+    };
+    assert_eq!(parse(5, 0x40), Ok(40..44));
+    assert_eq!(parse(6, 0x40), Ok(44..44));
+    assert_eq!(parse(4, 0x40), Err(Reason::BadLength));
+    assert_eq!(parse(7, 0x40), Err(Reason::BadLength));
+    // The rest of the header may be in the next fragment.
+    assert_eq!(parse(7, 0x20), Ok(44..44));
+}
+
 fn check_ranges(octets: &[u8], frame: &Frame) -> Result<(), TestCaseError> {
     prop_assert!(frame.ip().end <= octets.len());
     prop_assert!(frame.l3 < frame.l4 && frame.l4 <= frame.ip().end);

@@ -115,6 +115,7 @@ fn too_big_is_never_said_of_these() {
         ("a later fragment", 6, &[0x40, 0x01]),
         ("from nobody", 12, &[0, 0, 0, 0]),
         ("from everybody", 12, &[255, 255, 255, 255]),
+        ("from the loopback", 12, &[127, 0, 0, 1]),
         ("from a group", 12, &[224, 0, 0, 1]),
         ("to a group", 16, &[224, 0, 0, 1]),
         ("to everybody", 16, &[255, 255, 255, 255]),

@@ -170,6 +170,9 @@ fn sender_obeys_the_flags() {
     area[11] = 0;
     assert_eq!(find(&area), Ok(Some(vec![1, 2, 3, 4])));
     assert_eq!(reflected(&area, 7), Ok(None));
+    // Of two understood ones the first counts.
+    let twice = [0, 241, 0, 1, 7, 0, 241, 0, 1, 8];
+    assert_eq!(find(&twice), Ok(Some(vec![7])));
     // "If the M flag is set, [...] MUST stop processing the remainder".
     let mut before = area;
     before[6] = 0xc0;
