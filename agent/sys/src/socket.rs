@@ -209,7 +209,6 @@ impl ProbeSocket {
             Ok(got) => return Ok(got),
             Err(error) => error,
         };
-        batch.slots.clear();
         match errno_of(&error) {
             Some(libc::EAGAIN) => Ok(0),
             Some(errno) if is_soft(errno) => {

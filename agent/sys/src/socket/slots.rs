@@ -58,7 +58,7 @@ impl Slots {
         }
     }
 
-    /// recvmmsg; the messages of the call before are gone.
+    /// recvmmsg; the messages of the call before are gone, also when it fails.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "an address is 28 bytes, and at most 1024 messages are asked for"
@@ -108,10 +108,6 @@ impl Slots {
 
     pub(crate) const fn filled(&self) -> usize {
         self.filled
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.filled = 0;
     }
 
     /// What the last [`Slots::fill`] got. The kernel's lengths are bounded by ours.
