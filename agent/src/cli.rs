@@ -115,7 +115,7 @@ pub struct PingArgs {
     #[arg(short = 'W', long = "wait", value_name = "TIME", default_value = "1s")]
     pub wait: String,
 
-    /// Size of the IP packet in bytes, up to 65535; at least 72 (IPv4) or 92 (IPv6) with STAMP,
+    /// Size of the IP packet in bytes, up to 9216; at least 72 (IPv4) or 92 (IPv6) with STAMP,
     /// 48 or 68 with ICMP [default: the smallest that carries what the protocol needs]
     #[arg(short = 's', long = "size", value_name = "BYTES")]
     pub size: Option<u32>,
@@ -234,7 +234,7 @@ pub struct ReflectArgs {
     pub min_request: Option<u32>,
 
     /// Sessions kept at once, 1 to 1000000; new ones are left unanswered when all are in use
-    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
     pub max_sessions: u32,
 
     /// Forget a session that was silent for so long, 1s to 1d

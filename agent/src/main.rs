@@ -9,6 +9,7 @@ mod config;
 mod exit;
 mod output;
 mod ping;
+mod reflect;
 
 use std::process::ExitCode;
 
@@ -44,8 +45,17 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Ping(_) | Command::Reflect(_) | Command::Agent(_) | Command::Status(_) => {
+        Command::Ping(args) => ping::ping(&args),
+        Command::Reflect(args) => reflect::reflect(&args),
+        Command::Agent(_) | Command::Status(_) => {
             Err(Failure::incomplete("this command is not there yet").into())
         }
     }
+}
+
+/// The command line as it stands in documents; what is no UTF-8 is replaced.
+fn command_line() -> Vec<String> {
+    std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }

@@ -189,6 +189,8 @@ closed_list! {
         LongestOutage = "longest_outage",
         /// Wall time at which the longest outage began, ns since 1970.
         LongestOutageAt = "longest_outage_at",
+        /// Size of the IP packets of counted probes, bytes.
+        PacketBytes = "packet_bytes",
     }
 }
 

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use base::Protocol;
 use base::units::{format_ns, parse_duration};
 
 use super::host::{self, Family, Host};
@@ -25,6 +26,8 @@ const CLOCK_ERROR_NS: u64 = 10 * US;
 /// Without a terminal and an end, `--json` ends by itself.
 const UNATTENDED_NS: u64 = 10 * S;
 const MAX_SOURCE_PORTS: u32 = 64;
+/// A jumbo frame's 9001 bytes, and some room for larger devices.
+const MAX_PACKET: u32 = 9216;
 
 /// Which protocol a target gets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -143,6 +146,19 @@ impl Plan {
         } else {
             STAMP_INTERVAL_NS
         })
+    }
+
+    /// The size of the IP packets of a protocol, where the options settle it. A STAMP probe
+    /// may grow when its reflector turns out to be ours.
+    #[must_use]
+    pub fn packet_bytes_of(&self, protocol: Protocol, ipv6: bool) -> Option<u16> {
+        let ip = if ipv6 { 40 } else { 20 };
+        let by_default = match protocol {
+            Protocol::Stamp => (!self.private_tlv).then_some(ip + 8 + 44),
+            // As `ping`: 56 bytes of data.
+            Protocol::Icmp => Some(ip + 8 + 56),
+        };
+        self.packet_bytes.or(by_default)
     }
 }
 
@@ -346,14 +362,10 @@ fn size(bytes: u32, protocol: Choice, ipv6: bool) -> Result<u16, Failure> {
     let family = if ipv6 { "IPv6" } else { "IPv4" };
     if bytes < low {
         return Err(Failure::usage(format!(
-            "-s {bytes} is too small for {words} over {family}; give an IP packet size from {low} to 65535"
+            "-s {bytes} is too small for {words} over {family}; give an IP packet size from {low} to {MAX_PACKET}"
         )));
     }
-    u16::try_from(bytes).map_err(|_| {
-        Failure::usage(format!(
-            "-s {bytes} is more than an IP packet can have; give a size from {low} to 65535"
-        ))
-    })
+    ranged(bytes, "-s", low, MAX_PACKET)
 }
 
 #[cfg(test)]
@@ -500,9 +512,12 @@ mod tests {
                 "::1 -s 91",
                 "too small for STAMP over IPv6; give an IP packet size from 92",
             ),
-            ("127.0.0.1 -s 47 --protocol icmp", "from 48 to 65535"),
-            ("::1 -s 67 --protocol icmp", "from 68 to 65535"),
-            ("::1 -s 65536", "more than an IP packet can have"),
+            ("127.0.0.1 -s 47 --protocol icmp", "from 48 to 9216"),
+            ("::1 -s 67 --protocol icmp", "from 68 to 9216"),
+            (
+                "::1 -s 9217",
+                "-s 9217 is out of range; give a number from 92 to 9216",
+            ),
             ("::1 --clock-error 2s", "give a time from 1ns to 1s"),
             ("::1 -I much-too-long-name", "is no device name"),
             ("1:2:3", "is no target"),
