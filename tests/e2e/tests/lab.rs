@@ -1,0 +1,29 @@
+//! Tests in the lab, one after another, since they are about time. Arguments as of any
+//! Rust test: a filter, `--list`, `--exact`.
+//!
+//! A module in `lab/` has one function `trials() -> Vec<Trial>`; add it below.
+
+#![forbid(unsafe_code)]
+
+#[path = "lab/cleanup.rs"]
+mod cleanup;
+#[path = "lab/kernel.rs"]
+mod kernel;
+#[path = "lab/relay.rs"]
+mod relay;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    // Run again by a test of its own, to die in the middle (see `cleanup`).
+    if let Some(end) = std::env::var_os("NETSONDE_LAB_VICTIM") {
+        cleanup::victim(&end.to_string_lossy());
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let registry: [fn() -> Vec<Trial>; 3] = [cleanup::trials, relay::trials, kernel::trials];
+    let trials = registry.iter().flat_map(|trials| trials()).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
