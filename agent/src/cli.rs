@@ -83,7 +83,7 @@ pub enum FragmentArg {
 pub enum FormatArg {
     /// 32 bits of seconds since 1900, 32 bits of fraction.
     Ntp,
-    /// Truncated `PTPv2`: seconds and nanoseconds.
+    /// 32 bits of seconds since 1970, 32 bits of nanoseconds (truncated PTP).
     Ptp,
 }
 
@@ -245,7 +245,7 @@ pub struct ReflectArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rate: u32,
 
-    /// Keep no sessions: replies carry the sender's own sequence number (RFC 8762 section 4.2.1)
+    /// Keep no sessions: replies carry the sender's own sequence number (RFC 8762 section 4)
     #[arg(long)]
     pub stateless: bool,
 

@@ -14,6 +14,7 @@ mod reflect;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure};
@@ -27,7 +28,11 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("netsonde: {}", cli::one_line(&error));
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                let _ = error.print();
+            } else {
+                eprintln!("netsonde: {}", cli::one_line(&error));
+            }
             return ExitCode::from(Exit::Usage.code());
         }
     };

@@ -311,6 +311,36 @@ mod tests {
         }
     }
 
+    /// The order is part of what people see and diff.
+    #[test]
+    fn keys_come_in_one_order_whatever_was_measured() {
+        const ORDER: &str = "target address protocol protocol_requested protocol_reason \
+            source_ports packet_bytes payload_bytes sent received lost lost_forward lost_reverse \
+            lost_local lost_unattributed discarded late duplicates_forward duplicates_reverse \
+            reordered_forward reordered_reverse send_errors skipped sent_late uncounted \
+            stray_replies malformed_replies resized_replies receive_overflows reflector_resets \
+            reflector_overflows reflector_rate_limited loss_ratio loss_run_packets outages \
+            longest_outage_ns longest_outage_at hops_forward hops_reverse dscp_sent \
+            dscp_at_reflector rtt_ns round_trip_ns response_ns reflector_dwell_ns \
+            forward_delay_ns reverse_delay_ns ipdv_ns pdv_ns jitter_rfc3550_ns schedule_error_ns \
+            clock timestamps icmp_errors send_errors_by_errno warnings assertions";
+        for stats in [TargetStats::new(), sample::stamp(), sample::silent()] {
+            let value = target(&sample::report(&stats), &[]);
+            let keys: Vec<&str> = value
+                .as_object()
+                .expect("an object")
+                .keys()
+                .map(String::as_str)
+                .collect();
+            assert_eq!(keys, ORDER.split_whitespace().collect::<Vec<_>>());
+        }
+        let stats = sample::stamp();
+        assert_eq!(
+            target(&sample::report(&stats), &[])["reflector_dwell_ns"].to_string(),
+            r#"{"count":992,"min":20000,"mean":20000.0,"stddev":0.0,"p50":20000,"p90":20000,"p99":20000,"p99_9":null,"p99_99":null,"max":20000}"#
+        );
+    }
+
     #[test]
     fn what_was_not_measured_is_null_and_never_zero() {
         let stats = sample::silent();
