@@ -1,0 +1,247 @@
+//! From a snapshot to metric families, in the order of the table.
+//!
+//! Pure: no clock, no lock, no I/O. Labels are the metric's own, then those configured for
+//! the probe, then those of the agent; the first of equal names wins. A family never has
+//! more than [`Encoding::max_series`] label sets: targets beyond are folded into one with
+//! `__other__` for all its names (gauges are left out), and counted.
+
+mod agent;
+mod target;
+
+use std::collections::BTreeMap;
+
+use prometheus::proto::{self, MetricType};
+use protobuf::MessageField;
+use record::snapshot::TargetSnapshot;
+use record::{SeriesSnapshot, Snapshot};
+
+use crate::http::ExportStats;
+use crate::native;
+use crate::table::{self, Kind, Metric};
+
+/// What stands for the names of folded targets.
+pub const OTHER: &str = "__other__";
+
+/// How to encode, from `[export.prometheus]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encoding {
+    /// Short names of the families with classic buckets (`probe_rtt`).
+    pub classic: Vec<String>,
+    /// Whether protobuf carries native histograms.
+    pub native: bool,
+    /// The most label sets of one family.
+    pub max_series: usize,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self {
+            classic: vec!["probe_rtt".to_owned()],
+            native: true,
+            max_series: 5_000,
+        }
+    }
+}
+
+impl Encoding {
+    fn is_classic(&self, metric: &Metric) -> bool {
+        self.classic.iter().any(|name| name == metric.short_name())
+    }
+}
+
+/// All families of a snapshot that have a value. `native` says whether histograms get
+/// their native fields (protobuf only).
+#[must_use]
+pub fn families(
+    snapshot: &Snapshot,
+    encoding: &Encoding,
+    stats: &ExportStats,
+    native: bool,
+) -> Vec<proto::MetricFamily> {
+    let mut gather = Gather {
+        snapshot,
+        encoding,
+        native: native && encoding.native,
+        families: BTreeMap::new(),
+        folded: Vec::new(),
+    };
+    target::gather(&mut gather);
+    agent::gather(&mut gather, stats);
+    table::ALL
+        .iter()
+        .filter_map(|metric| gather.families.remove(metric.name))
+        .filter(|family| !family.metric.is_empty())
+        .collect()
+}
+
+/// One value of a label set.
+#[derive(Copy, Clone)]
+enum Value<'s> {
+    Number(f64),
+    Series(&'s SeriesSnapshot),
+}
+
+struct Gather<'s> {
+    snapshot: &'s Snapshot,
+    encoding: &'s Encoding,
+    native: bool,
+    families: BTreeMap<&'static str, proto::MetricFamily>,
+    /// Label sets that were folded or left out, by family.
+    folded: Vec<(&'static Metric, usize)>,
+}
+
+fn pair(name: &str, value: &str) -> proto::LabelPair {
+    let mut pair = proto::LabelPair::new();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+impl<'s> Gather<'s> {
+    fn family(&mut self, metric: &'static Metric) -> &mut Vec<proto::Metric> {
+        let family = self.families.entry(metric.name).or_insert_with(|| {
+            let mut family = proto::MetricFamily::new();
+            family.set_name(metric.name.to_owned());
+            family.set_help(metric.help.to_owned());
+            family.set_field_type(match metric.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            family
+        });
+        &mut family.metric
+    }
+
+    fn labels(
+        &self,
+        metric: &Metric,
+        values: &[&str],
+        probe: &[(String, String)],
+    ) -> Vec<proto::LabelPair> {
+        debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+        let mut labels: Vec<proto::LabelPair> =
+            Vec::with_capacity(values.len() + probe.len() + self.snapshot.labels.len());
+        for (name, value) in metric.labels.iter().zip(values) {
+            labels.push(pair(name, value));
+        }
+        for (name, value) in probe.iter().chain(self.snapshot.labels.iter()) {
+            // `le` is the histogram's own; the configuration refuses both.
+            if name != "le" && labels.iter().all(|known| known.name() != name) {
+                labels.push(pair(name, value));
+            }
+        }
+        labels
+    }
+
+    /// A number of the agent as a whole.
+    fn number(&mut self, metric: &'static Metric, values: &[&str], number: f64) {
+        let labels = self.labels(metric, values, &[]);
+        let message = self.message(metric, labels, Value::Number(number), 0);
+        self.family(metric).push(message);
+    }
+
+    fn message(
+        &self,
+        metric: &Metric,
+        labels: Vec<proto::LabelPair>,
+        value: Value<'_>,
+        created_ns: u64,
+    ) -> proto::Metric {
+        let mut message = proto::Metric::from_label(labels);
+        match (metric.kind, value) {
+            (Kind::Histogram, Value::Series(series)) => {
+                message.histogram = MessageField::some(self.histogram(metric, series, created_ns));
+            }
+            (Kind::Counter, Value::Number(number)) => {
+                let mut counter = proto::Counter::new();
+                counter.set_value(number);
+                message.counter = MessageField::some(counter);
+            }
+            (_, Value::Number(number)) => {
+                let mut gauge = proto::Gauge::new();
+                gauge.set_value(number);
+                message.gauge = MessageField::some(gauge);
+            }
+            (_, Value::Series(_)) => debug_assert!(false, "{} is no histogram", metric.name),
+        }
+        message
+    }
+
+    fn histogram(
+        &self,
+        metric: &Metric,
+        series: &SeriesSnapshot,
+        created_ns: u64,
+    ) -> proto::Histogram {
+        let mut histogram = proto::Histogram::new();
+        histogram.set_sample_count(series.count);
+        histogram.set_sample_sum(series.exported_sum());
+        if self.encoding.is_classic(metric) {
+            let mut cumulative = 0;
+            for (bound, count) in series.bounds.iter().zip(&series.classic) {
+                cumulative += count;
+                let mut bucket = proto::Bucket::new();
+                bucket.set_upper_bound(*bound as f64 / series.unit.per_exported());
+                bucket.set_cumulative_count(cumulative);
+                histogram.bucket.push(bucket);
+            }
+        }
+        if self.native {
+            native::add(&mut histogram, series, created_ns);
+        }
+        histogram
+    }
+
+    /// One family over all targets. `sets` is how many label sets a target has at most;
+    /// `list` gives them: the values of the labels after those of [`table::TARGET`], and
+    /// the value.
+    fn per_target(
+        &mut self,
+        metric: &'static Metric,
+        sets: usize,
+        list: impl Fn(&'s TargetSnapshot, &mut dyn FnMut(&[&'s str], Value<'s>)),
+    ) {
+        let snapshot = self.snapshot;
+        let most = self.encoding.max_series / sets.max(1);
+        let mut messages = Vec::new();
+        let mut other = BTreeMap::<Vec<&'s str>, (f64, Vec<&'s SeriesSnapshot>)>::new();
+        let mut folded = 0;
+        for (place, target) in snapshot.targets.iter().enumerate() {
+            list(target, &mut |extra, value| {
+                if place >= most {
+                    folded += 1;
+                    let sum = other.entry(extra.to_vec()).or_default();
+                    match value {
+                        Value::Number(number) => sum.0 += number,
+                        Value::Series(series) => sum.1.push(series),
+                    }
+                    return;
+                }
+                let mut values = vec![&*target.probe, &*target.target, protocol(target)];
+                values.extend(extra);
+                let labels = self.labels(metric, &values, &target.labels);
+                messages.push(self.message(metric, labels, value, target.since.0));
+            });
+        }
+        if metric.kind != Kind::Gauge {
+            for (extra, (number, series)) in other {
+                let mut values = vec![OTHER, OTHER, OTHER];
+                values.extend(extra);
+                let labels = self.labels(metric, &values, &[]);
+                let sum = SeriesSnapshot::sum(series.into_iter());
+                let value = sum.as_ref().map_or(Value::Number(number), Value::Series);
+                messages.push(self.message(metric, labels, value, snapshot.started_at.0));
+            }
+        }
+        self.folded.push((metric, folded));
+        self.family(metric).append(&mut messages);
+    }
+}
+
+/// The label: how the target is probed, or what was asked for until that is known.
+fn protocol(target: &TargetSnapshot) -> &'static str {
+    target
+        .protocol
+        .map_or(target.protocol_requested, base::Protocol::as_str)
+}
