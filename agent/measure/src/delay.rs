@@ -37,7 +37,12 @@ pub fn delays(t1: Stamp, t4: Stamp, reflector: Option<(Stamp, Stamp)>) -> Result
         return Err(Counter::DiscardedMixedClocks);
     }
     let Some((t2, t3)) = reflector else {
-        return Ok(Delays { round_trip_ns, dwell_ns: None, forward_ns: None, reverse_ns: None });
+        return Ok(Delays {
+            round_trip_ns,
+            dwell_ns: None,
+            forward_ns: None,
+            reverse_ns: None,
+        });
     };
     let dwell_ns = t3.at.delta(t2.at);
     if dwell_ns < 0 {
@@ -61,7 +66,10 @@ mod tests {
     use super::*;
 
     fn at(ns: u64) -> Stamp {
-        Stamp { at: WallNanos(1_700_000_000_000_000_000 + ns), source: StampSource::Kernel }
+        Stamp {
+            at: WallNanos(1_700_000_000_000_000_000 + ns),
+            source: StampSource::Kernel,
+        }
     }
 
     #[test]
@@ -78,9 +86,18 @@ mod tests {
 
     #[test]
     fn impossible_stamps_are_refused_with_their_reason() {
-        let hardware = Stamp { source: StampSource::Hardware, ..at(200) };
-        assert_eq!(delays(at(0), hardware, None), Err(Counter::DiscardedMixedClocks));
-        assert_eq!(delays(at(9), at(8), None), Err(Counter::DiscardedMixedClocks));
+        let hardware = Stamp {
+            source: StampSource::Hardware,
+            ..at(200)
+        };
+        assert_eq!(
+            delays(at(0), hardware, None),
+            Err(Counter::DiscardedMixedClocks)
+        );
+        assert_eq!(
+            delays(at(9), at(8), None),
+            Err(Counter::DiscardedMixedClocks)
+        );
         let reflector = |t2, t3| delays(at(0), at(200), Some((at(t2), at(t3))));
         assert_eq!(reflector(50, 49), Err(Counter::DiscardedNegativeDwell));
         assert_eq!(reflector(50, 251), Err(Counter::DiscardedExcessiveDwell));

@@ -66,7 +66,9 @@ mod tests {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     fn exponential_has_its_mean_and_its_spread() {
         let mut random = Random::new(7);
-        let values: Vec<f64> = (0..100_000).map(|_| random.exponential(1_000_000) as f64).collect();
+        let values: Vec<f64> = (0..100_000)
+            .map(|_| random.exponential(1_000_000) as f64)
+            .collect();
         let mean = values.iter().sum::<f64>() / 1e5;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1e5;
         assert!((mean / 1e6 - 1.0).abs() < 0.02, "{mean}");

@@ -56,7 +56,12 @@ impl LossRuns {
         if longest_outage {
             self.longest_ns = duration_ns;
         }
-        Some(Run { packets, duration_ns, began_at: self.began_at, longest_outage })
+        Some(Run {
+            packets,
+            duration_ns,
+            began_at: self.began_at,
+            longest_outage,
+        })
     }
 
     /// The run that is going on: packets and nanoseconds until `now`.
@@ -87,7 +92,10 @@ mod tests {
         assert_eq!(lengths, [1, 3, 2, 5]);
         let outages: Vec<_> = ended.iter().filter(|run| run.is_outage()).collect();
         assert_eq!(outages.len(), 2);
-        assert_eq!((outages[0].duration_ns, outages[0].began_at), (3_000, WallNanos(4)));
+        assert_eq!(
+            (outages[0].duration_ns, outages[0].began_at),
+            (3_000, WallNanos(4))
+        );
         assert!(outages[0].longest_outage && outages[1].longest_outage);
         assert_eq!(outages[1].duration_ns, 5_000);
     }

@@ -25,7 +25,11 @@ impl Schedule {
         let mut random = Random::new(seed);
         // RFC 3432 section 4: "the start time of the measurement … MUST be random".
         let phase = random.below(interval_ns.min(1_000_000_000));
-        Self { next: earliest.plus(phase), interval_ns, poisson: poisson.then_some(random) }
+        Self {
+            next: earliest.plus(phase),
+            interval_ns,
+            poisson: poisson.then_some(random),
+        }
     }
 
     /// The deadline that is due next.

@@ -43,7 +43,10 @@ pub const EVALUATION_PACKETS: usize = 100;
 
 impl Default for Pdv {
     fn default() -> Self {
-        Self { delays_ns: [0; EVALUATION_PACKETS], len: 0 }
+        Self {
+            delays_ns: [0; EVALUATION_PACKETS],
+            len: 0,
+        }
     }
 }
 

@@ -45,15 +45,24 @@ pub struct Alignment {
     unexplained: VecDeque<LostRun>,
     /// How far a probe was overtaken at most, in probes.
     extent: u64,
+    /// Answered probes that were overtaken, by how far.
+    overtaken: [u64; MAX_DISTANCE + 1],
+    answered: u64,
     duplicates: u64,
     lost: u64,
     /// Gaps between the probes that were lost there.
     explained: u64,
     /// Gaps that an uncounted probe explains as well as a counted one.
     ambiguous: u64,
-    /// Other gaps, by the distance to the nearest lost probe before them.
+    /// Gaps out of place that a probe still to come may explain, by the place they stood at:
+    /// a probe whose reply was lost may have overtaken the one that came next.
+    pending: VecDeque<u64>,
+    /// Gaps out of place, by the distance to the lost probe that could explain them.
     misplaced: [u64; MAX_DISTANCE + 1],
 }
+
+/// Gaps that may wait for a probe to come.
+const MAX_PENDING: usize = 64;
 
 impl Alignment {
     /// Begins after the answered probe `base`.
@@ -64,10 +73,13 @@ impl Alignment {
             gaps: 0,
             unexplained: VecDeque::with_capacity(16),
             extent: 0,
+            overtaken: [0; MAX_DISTANCE + 1],
+            answered: 0,
             duplicates: 0,
             lost: 0,
             explained: 0,
             ambiguous: 0,
+            pending: VecDeque::new(),
             misplaced: [0; MAX_DISTANCE + 1],
         }
     }
@@ -91,7 +103,11 @@ impl Alignment {
                 if self.unexplained.len() == MAX_RUNS {
                     self.unexplained.pop_front();
                 }
-                self.unexplained.push_back(LostRun { first: probe, end: probe + 1, counted });
+                self.unexplained.push_back(LostRun {
+                    first: probe,
+                    end: probe + 1,
+                    counted,
+                });
             }
         }
     }
@@ -105,8 +121,13 @@ impl Alignment {
             self.duplicates += 1;
             return false;
         }
+        self.answered += 1;
         if probe <= self.highest {
-            self.extent = self.extent.max(self.highest - probe);
+            let by = self.highest - probe;
+            self.extent = self.extent.max(by);
+            self.overtaken[usize::try_from(by)
+                .unwrap_or(MAX_DISTANCE)
+                .min(MAX_DISTANCE)] += 1;
             return true;
         }
         // A probe that was overtaken does not end the stretch: the gaps before it may
@@ -115,9 +136,54 @@ impl Alignment {
         if gaps > 0 {
             self.explain(gaps, probe);
         }
+        if !self.pending.is_empty() {
+            self.explain_pending(probe);
+        }
         self.highest = probe;
         self.forget_far();
         false
+    }
+
+    /// How far out of order is plausible here: as far as was seen.
+    fn reach(&self) -> u64 {
+        self.extent.clamp(1, MAX_DISTANCE as u64 - 1)
+    }
+
+    /// Lost probes between the highest and `probe` that overtook the one before.
+    fn explain_pending(&mut self, probe: u64) {
+        while let Some(place) = self.pending.front().copied() {
+            let ahead = |run: &LostRun| run.counted && run.end > place && run.first < probe;
+            let candidate = self.unexplained.iter().position(ahead);
+            if let Some(position) = candidate {
+                let run = &mut self.unexplained[position];
+                let nearest = run.first.max(place + 1);
+                if nearest < run.end && nearest < probe && nearest - place <= self.extent.max(1) {
+                    let distance = usize::try_from(nearest - place).unwrap_or(MAX_DISTANCE);
+                    let rest = LostRun {
+                        first: nearest + 1,
+                        ..*run
+                    };
+                    run.end = nearest;
+                    let empty = run.first == run.end;
+                    if rest.first < rest.end {
+                        self.unexplained.insert(position + 1, rest);
+                    }
+                    if empty {
+                        self.unexplained.remove(position);
+                    }
+                    self.misplaced[distance.min(MAX_DISTANCE)] += 1;
+                    self.pending.pop_front();
+                    continue;
+                }
+            }
+            // No probe this far ahead can have overtaken it.
+            if probe.saturating_sub(place) > self.reach() + 1 || self.pending.len() > MAX_PENDING {
+                self.misplaced[MAX_DISTANCE] += 1;
+                self.pending.pop_front();
+                continue;
+            }
+            break;
+        }
     }
 
     fn explain(&mut self, gaps: u64, probe: u64) {
@@ -135,20 +201,22 @@ impl Alignment {
         let ambiguous = gaps.min(counted) - certain;
         self.explained += certain;
         self.ambiguous += ambiguous;
-        self.take_newest(certain + ambiguous);
+        self.take_newest(certain + ambiguous, probe);
         for _ in 0..gaps.saturating_sub(counted + uncounted) {
-            let distance = self.take_older();
-            self.misplaced[distance] += 1;
+            match self.take_older() {
+                Some(distance) => self.misplaced[distance] += 1,
+                None => self.pending.push_back(probe),
+            }
         }
     }
 
-    /// Marks this many of the newest counted lost probes as explained.
-    fn take_newest(&mut self, mut count: u64) {
+    /// Marks this many of the counted lost probes right before `probe` as explained.
+    fn take_newest(&mut self, mut count: u64, probe: u64) {
         let mut position = self.unexplained.len();
         while count > 0 && position > 0 {
             position -= 1;
             let run = &mut self.unexplained[position];
-            if !run.counted {
+            if !run.counted || run.first > probe {
                 continue;
             }
             let taken = count.min(run.end - run.first);
@@ -160,26 +228,32 @@ impl Alignment {
         }
     }
 
-    /// Takes the nearest unexplained probe that may have been overtaken, and says how far.
-    fn take_older(&mut self) -> usize {
+    /// Takes the nearest unexplained probe that may have been overtaken, and says how far;
+    /// `None` when none is within reach.
+    fn take_older(&mut self) -> Option<usize> {
         let highest = self.highest;
-        let candidate = self.unexplained.iter().rposition(|run| run.counted && run.first < highest);
-        let Some(position) = candidate else { return MAX_DISTANCE };
+        let older = |run: &LostRun| run.counted && run.first < highest;
+        let position = self.unexplained.iter().rposition(older)?;
+        let reach = self.reach();
         let run = &mut self.unexplained[position];
         let nearest = run.end.min(highest) - 1;
-        let distance = usize::try_from(highest - nearest).unwrap_or(MAX_DISTANCE).min(MAX_DISTANCE);
-        if distance < MAX_DISTANCE {
-            run.end = nearest;
-            if run.first == run.end {
-                self.unexplained.remove(position);
-            }
+        if highest - nearest > reach {
+            return None;
         }
-        distance
+        run.end = nearest;
+        if run.first == run.end {
+            self.unexplained.remove(position);
+        }
+        usize::try_from(highest - nearest).ok()
     }
 
     fn forget_far(&mut self) {
         let horizon = self.highest.saturating_sub(MAX_DISTANCE as u64);
-        while self.unexplained.front().is_some_and(|run| run.end <= horizon) {
+        while self
+            .unexplained
+            .front()
+            .is_some_and(|run| run.end <= horizon)
+        {
             self.unexplained.pop_front();
         }
     }
@@ -187,15 +261,51 @@ impl Alignment {
     /// The split of the lost probes named so far.
     #[must_use]
     pub fn split(&self) -> Split {
-        let reach = usize::try_from(self.extent).unwrap_or(MAX_DISTANCE).min(MAX_DISTANCE - 1);
-        let overtaken: u64 = self.misplaced[..=reach].iter().sum();
-        let misplaced: u64 = self.misplaced.iter().sum();
+        let reach = usize::try_from(self.reach()).unwrap_or(MAX_DISTANCE - 1);
+        let out_of_order: u64 = self.misplaced[..=reach].iter().sum();
+        let misplaced = self.misplaced.iter().sum::<u64>() + self.pending.len() as u64;
         // Without a duplicate to be seen, a gap out of place is a lost reply out of order.
-        let hidden = if self.duplicates > 0 { misplaced - overtaken } else { 0 };
+        let hidden = if self.duplicates > 0 {
+            misplaced - out_of_order
+        } else {
+            0
+        };
         let gaps = self.explained + misplaced;
         let unattributed = (hidden + self.ambiguous).min(self.lost);
-        let reverse = gaps.saturating_sub(2 * hidden).min(self.lost - unattributed);
-        Split { forward: self.lost - unattributed - reverse, reverse, unattributed }
+        // The best guess of all hidden duplicates; within the error that is admitted.
+        let guess = (hidden + self.disguised(reach, gaps - hidden)).min(2 * hidden);
+        let reverse = gaps
+            .saturating_sub(hidden + guess)
+            .min(self.lost - unattributed);
+        Split {
+            forward: self.lost - unattributed - reverse,
+            reverse,
+            unattributed,
+        }
+    }
+
+    /// How many hidden duplicates are to be expected among the gaps that a lost probe seems
+    /// to explain: the odds of a duplicate beside a forward loss against those of a lost
+    /// reply at that place, by what was seen of each.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of probes; the result is small and not negative"
+    )]
+    fn disguised(&self, reach: usize, reverse: u64) -> u64 {
+        let probes = (self.answered + self.lost).max(1) as f64;
+        let forward_ratio = self.lost.saturating_sub(reverse) as f64 / probes;
+        // Either reply of a doubled probe may be the one that was lost.
+        let beside_a_loss = 2.0 * self.duplicates as f64 * forward_ratio;
+        let out_of_order: f64 = (1..=reach)
+            .map(|by| {
+                let odds = beside_a_loss / (beside_a_loss + self.overtaken[by] as f64).max(1e-9);
+                self.misplaced[by] as f64 * odds
+            })
+            .sum();
+        let in_place = self.explained as f64 * beside_a_loss / probes;
+        (out_of_order + in_place).round() as u64
     }
 }
 
@@ -222,7 +332,11 @@ mod tests {
     }
 
     fn split(forward: u64, reverse: u64, unattributed: u64) -> Split {
-        Split { forward, reverse, unattributed }
+        Split {
+            forward,
+            reverse,
+            unattributed,
+        }
     }
 
     #[test]
@@ -279,7 +393,11 @@ mod tests {
                         probe += 1;
                     }
                     1 => {
-                        alignment.answered(random.below(3), probe.saturating_sub(random.below(4)), true);
+                        alignment.answered(
+                            random.below(3),
+                            probe.saturating_sub(random.below(4)),
+                            true,
+                        );
                     }
                     _ => {
                         alignment.answered(random.below(3), probe, false);

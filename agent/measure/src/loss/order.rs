@@ -30,7 +30,11 @@ impl Order {
     #[must_use]
     pub fn new(capacity: usize, first: u64) -> Self {
         let capacity = capacity.next_power_of_two();
-        Self { answers: vec![0; capacity].into_boxed_slice(), next: first, end: first }
+        Self {
+            answers: vec![0; capacity].into_boxed_slice(),
+            next: first,
+            end: first,
+        }
     }
 
     /// One past the highest index seen.
@@ -144,7 +148,9 @@ mod tests {
         order.insert(0, 0);
         let far = 1_000;
         let mut items = Vec::new();
-        order.drain(0, order.start_for(far), |gaps, probe| items.push((gaps, probe)));
+        order.drain(0, order.start_for(far), |gaps, probe| {
+            items.push((gaps, probe))
+        });
         assert_eq!(items, [(0, 0)]);
         assert_eq!(order.insert(far, 1), Seen::New);
         assert_eq!(order.insert(1, 7), Seen::Forgotten);

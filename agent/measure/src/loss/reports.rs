@@ -66,7 +66,8 @@ impl Reports {
                 segment.last = report;
 
                 let base = segment.base_report;
-                let left = (at.sent - segment.base.sent) - (at.never_left - segment.base.never_left);
+                let left =
+                    (at.sent - segment.base.sent) - (at.never_left - segment.base.never_left);
                 let missing = left.saturating_sub(since(report.distinct, base.distinct));
                 // What the reflector's host refused or dropped is no loss of the path.
                 let refused = since(report.rate_limited, base.rate_limited)
@@ -80,7 +81,8 @@ impl Reports {
                     self.closed_forward += segment.forward;
                     // What was in flight around the reset belongs to neither session.
                     self.closed_unattributed += segment.unattributed
-                        + (at.lost - at.never_left).saturating_sub(self.at.lost - self.at.never_left);
+                        + (at.lost - at.never_left)
+                            .saturating_sub(self.at.lost - self.at.never_left);
                 }
                 self.segment = Some(Segment {
                     epoch: report.epoch,
@@ -103,9 +105,15 @@ impl Reports {
     /// Forward loss and unattributed loss up to the last report, and the counts there.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, Sent) {
-        let (forward, unattributed) =
-            self.segment.as_ref().map_or((0, 0), |segment| (segment.forward, segment.unattributed));
-        (self.closed_forward + forward, self.closed_unattributed + unattributed, self.at)
+        let (forward, unattributed) = self
+            .segment
+            .as_ref()
+            .map_or((0, 0), |segment| (segment.forward, segment.unattributed));
+        (
+            self.closed_forward + forward,
+            self.closed_unattributed + unattributed,
+            self.at,
+        )
     }
 }
 
@@ -114,17 +122,28 @@ mod tests {
     use super::*;
 
     fn report(epoch: u32, distinct: u32) -> Report {
-        Report { epoch, distinct, ..Report::default() }
+        Report {
+            epoch,
+            distinct,
+            ..Report::default()
+        }
     }
 
     fn sent(sent: u64, lost: u64, never_left: u64) -> Sent {
-        Sent { sent, lost, never_left }
+        Sent {
+            sent,
+            lost,
+            never_left,
+        }
     }
 
     #[test]
     fn forward_loss_is_sent_minus_arrived_also_across_the_wrap() {
         let mut reports = Reports::default();
-        assert_eq!(reports.add(report(1, u32::MAX - 5), sent(0, 0, 0)), Added::default());
+        assert_eq!(
+            reports.add(report(1, u32::MAX - 5), sent(0, 0, 0)),
+            Added::default()
+        );
         // 100 sent, 2 never left, 90 arrived: 8 forward.
         reports.add(report(1, 84), sent(100, 12, 2));
         assert_eq!(reports.totals(), (8, 0, sent(100, 12, 2)));
@@ -144,9 +163,22 @@ mod tests {
     fn what_the_reflector_refused_is_not_forward_loss() {
         let mut reports = Reports::default();
         reports.add(report(1, 0), Sent::default());
-        let limited = Report { rate_limited: 3, overflow: 1, duplicates: 2, ..report(1, 90) };
+        let limited = Report {
+            rate_limited: 3,
+            overflow: 1,
+            duplicates: 2,
+            ..report(1, 90)
+        };
         let added = reports.add(limited, sent(100, 10, 0));
-        assert_eq!(added, Added { duplicates: 2, rate_limited: 3, overflow: 1, reset: false });
+        assert_eq!(
+            added,
+            Added {
+                duplicates: 2,
+                rate_limited: 3,
+                overflow: 1,
+                reset: false
+            }
+        );
         assert_eq!(reports.totals(), (6, 4, sent(100, 10, 0)));
     }
 

@@ -239,7 +239,11 @@ impl Reflector {
             return Err(Drop::RateLimited);
         }
         self.sender_restarts += u64::from(note(session, sequence, timestamp, uncounted));
-        let reply_sequence = if self.config.stateless { sequence } else { session.next_reply };
+        let reply_sequence = if self.config.stateless {
+            sequence
+        } else {
+            session.next_reply
+        };
         session.next_reply = session.next_reply.wrapping_add(1);
         let report = Report {
             epoch: session.epoch,
@@ -269,17 +273,25 @@ impl Reflector {
         fields.emit(buf).map_err(|_| Drop::TooLong)?;
         let len = len.max(stamp::BASE_LEN);
         let private_tlv = self.config.private_tlv;
-        let walked = tlv::reflect(buf.get_mut(stamp::BASE_LEN..len).unwrap_or_default(), |kind, value| {
-            if kind != report::KIND || !private_tlv || ReportRequest::parse(value).is_err() {
-                return Handled::Unknown;
-            }
-            if let Ok(value) = value.try_into() {
-                report.emit(value);
-            }
-            Handled::Understood
-        });
+        let walked = tlv::reflect(
+            buf.get_mut(stamp::BASE_LEN..len).unwrap_or_default(),
+            |kind, value| {
+                if kind != report::KIND || !private_tlv || ReportRequest::parse(value).is_err() {
+                    return Handled::Unknown;
+                }
+                if let Ok(value) = value.try_into() {
+                    report.emit(value);
+                }
+                Handled::Understood
+            },
+        );
         self.malformed_tlvs += u64::from(walked.is_err());
-        Ok(Prepared { len, format, error_estimate, tai_offset: clock.tai_offset })
+        Ok(Prepared {
+            len,
+            format,
+            error_estimate,
+            tai_offset: clock.tai_offset,
+        })
     }
 
     fn admit(&self, arrival: &Arrival) -> Result<(), Drop> {
@@ -303,7 +315,10 @@ impl Reflector {
     }
 
     fn epoch(&mut self) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "the low half of random bits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low half of random bits"
+        )]
         let epoch = self.random.bits() as u32;
         epoch
     }
@@ -364,9 +379,12 @@ pub fn contains(network: (IpAddr, u8), ip: IpAddr) -> bool {
         drop >= bits || a >> drop == b >> drop
     };
     match (network.0, ip) {
-        (IpAddr::V4(net), IpAddr::V4(ip)) => {
-            same_head(u128::from(net.to_bits()), u128::from(ip.to_bits()), 32, network.1)
-        }
+        (IpAddr::V4(net), IpAddr::V4(ip)) => same_head(
+            u128::from(net.to_bits()),
+            u128::from(ip.to_bits()),
+            32,
+            network.1,
+        ),
         (IpAddr::V6(net), IpAddr::V6(ip)) => same_head(net.to_bits(), ip.to_bits(), 128, network.1),
         _ => false,
     }

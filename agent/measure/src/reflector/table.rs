@@ -86,7 +86,10 @@ impl Table {
     ) -> Option<(&mut Session, bool)> {
         let hash = self.hasher.hash_one(key);
         let sessions = &self.sessions;
-        let found = self.index.find(hash, |slot| sessions[*slot as usize].key == key).copied();
+        let found = self
+            .index
+            .find(hash, |slot| sessions[*slot as usize].key == key)
+            .copied();
         let (slot, fresh) = match found {
             Some(slot) => (slot, false),
             None => (self.insert(key, hash, epoch, overflow)?, true),
@@ -123,7 +126,9 @@ impl Table {
             u32::try_from(self.sessions.len() - 1).ok()?
         };
         let (sessions, hasher) = (&self.sessions, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| hasher.hash_one(sessions[*slot as usize].key));
+        self.index.insert_unique(hash, slot, |slot| {
+            hasher.hash_one(sessions[*slot as usize].key)
+        });
         Some(slot)
     }
 

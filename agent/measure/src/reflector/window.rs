@@ -27,7 +27,11 @@ pub(super) struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { highest: 0, seen: [0; WORDS], empty: true }
+        Self {
+            highest: 0,
+            seen: [0; WORDS],
+            empty: true,
+        }
     }
 }
 

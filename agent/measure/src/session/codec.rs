@@ -134,7 +134,12 @@ impl Codec {
     ///
     /// # Errors
     /// Why it is no reply of this session.
-    pub fn parse(&self, payload: &[u8], near: WallNanos, tai_offset: i32) -> Result<Reply, Refusal> {
+    pub fn parse(
+        &self,
+        payload: &[u8],
+        near: WallNanos,
+        tai_offset: i32,
+    ) -> Result<Reply, Refusal> {
         match self {
             Self::Stamp(codec) => codec.parse(payload, near, tai_offset),
             Self::Icmp(codec) => codec.parse(payload),
@@ -153,9 +158,21 @@ impl StampCodec {
     ) -> (usize, [u8; 8]) {
         let timestamp = Timestamp::encode(t1, self.format, clock.tai_offset);
         let error_estimate = ErrorEstimate::new(clock.synchronised, self.format, clock.error_ns);
-        let fields = RequestFields { sequence, timestamp, error_estimate, ssid: self.ssid };
-        let smallest = if self.equal_sizes { REPORT_PAYLOAD } else { stamp::BASE_LEN };
-        let mut len = self.payload.unwrap_or(smallest).clamp(stamp::BASE_LEN, MAX_PAYLOAD);
+        let fields = RequestFields {
+            sequence,
+            timestamp,
+            error_estimate,
+            ssid: self.ssid,
+        };
+        let smallest = if self.equal_sizes {
+            REPORT_PAYLOAD
+        } else {
+            stamp::BASE_LEN
+        };
+        let mut len = self
+            .payload
+            .unwrap_or(smallest)
+            .clamp(stamp::BASE_LEN, MAX_PAYLOAD);
         let marked = self.private_tlv && marking != Marking::Plain;
         if marked {
             len = len.max(REPORT_PAYLOAD);
@@ -165,7 +182,10 @@ impl StampCodec {
         let mut at = stamp::BASE_LEN;
         if marked {
             let mut value = [0; report::VALUE_LEN];
-            ReportRequest { uncounted: marking == Marking::Uncounted }.emit(&mut value);
+            ReportRequest {
+                uncounted: marking == Marking::Uncounted,
+            }
+            .emit(&mut value);
             at += tlv::emit(&mut buf[at..len], TlvFlags::SENT, report::KIND, &value);
         }
         if tlv::emit_padding(&mut buf[at..len]) == 0 {
@@ -185,7 +205,11 @@ impl StampCodec {
         let decode = |stamp: Timestamp| stamp.decode(estimate.format(), tai_offset, near);
         let report = self
             .private_tlv
-            .then(|| tlv::reflected(reply.extension(), report::KIND).ok().flatten())
+            .then(|| {
+                tlv::reflected(reply.extension(), report::KIND)
+                    .ok()
+                    .flatten()
+            })
             .flatten()
             .and_then(|value| Report::parse(value).ok());
         Ok(Reply {
@@ -205,8 +229,16 @@ impl IcmpCodec {
         let data = self.payload.unwrap_or(ICMP_DATA).max(EchoPayload::LEN);
         let len = (ECHO_LEN + data).min(MAX_PAYLOAD);
         // Neither can fail: the buffer is longer than both.
-        let _ = EchoPayload { nonce: self.nonce, sequence, sent: t1 }.emit(&mut buf[ECHO_LEN..len]);
-        #[expect(clippy::cast_possible_truncation, reason = "ICMP has 16 bits; the payload has all")]
+        let _ = EchoPayload {
+            nonce: self.nonce,
+            sequence,
+            sent: t1,
+        }
+        .emit(&mut buf[ECHO_LEN..len]);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "ICMP has 16 bits; the payload has all"
+        )]
         let _ = wire::icmp::emit_request(self.v6, &mut buf[..len], self.ident, sequence as u16);
         (len, t1.0.to_be_bytes())
     }
@@ -235,7 +267,13 @@ impl IcmpCodec {
 #[must_use]
 pub(super) fn reflector_stamps(at: (WallNanos, WallNanos)) -> (Stamp, Stamp) {
     (
-        Stamp { at: at.0, source: StampSource::Kernel },
-        Stamp { at: at.1, source: StampSource::User },
+        Stamp {
+            at: at.0,
+            source: StampSource::Kernel,
+        },
+        Stamp {
+            at: at.1,
+            source: StampSource::User,
+        },
     )
 }

@@ -184,15 +184,27 @@ impl Session {
         let capacity = Self::capacity(&config);
         Self {
             schedule: Schedule::new(now, config.interval_ns, config.poisson, config.seed),
-            phase: if directed && config.opening_first { Phase::Opening } else { Phase::Counting },
+            phase: if directed && config.opening_first {
+                Phase::Opening
+            } else {
+                Phase::Counting
+            },
             slots: Slots::new(capacity),
             next: first,
             settled: first,
             retired: first,
             left: config.count,
             last_report: now,
-            opening: if directed { Opening::new(now) } else { Opening::none() },
-            reflector: if directed { Reflector::Unknown } else { Reflector::Undirected },
+            opening: if directed {
+                Opening::new(now)
+            } else {
+                Opening::none()
+            },
+            reflector: if directed {
+                Reflector::Unknown
+            } else {
+                Reflector::Undirected
+            },
             order: Order::new(capacity, 0),
             highest_received_at: WallNanos(0),
             alignment: None,
@@ -234,7 +246,10 @@ impl Session {
         // A stall of one second is caught up at once.
         let caught_up = Schedule::MAX_OVERDUE_NS / config.interval_ns.max(1);
         let probes = 3 * per_wait + burst + caught_up + 24;
-        usize::try_from(probes).unwrap_or(1 << 20).min(1 << 20).next_power_of_two()
+        usize::try_from(probes)
+            .unwrap_or(1 << 20)
+            .min(1 << 20)
+            .next_power_of_two()
     }
 
     /// Bytes that a session with this configuration keeps for its probes.
@@ -306,11 +321,17 @@ impl Session {
         }
         if self.phase == Phase::Opening && self.opening.due.is_none() {
             self.phase = Phase::Counting;
-            self.schedule =
-                Schedule::new(now, self.config.interval_ns, self.config.poisson, self.config.seed);
+            self.schedule = Schedule::new(
+                now,
+                self.config.interval_ns,
+                self.config.poisson,
+                self.config.seed,
+            );
         }
         if self.phase == Phase::Counting {
-            let skipped = self.schedule.skip_overdue(now, self.left.unwrap_or(u64::MAX));
+            let skipped = self
+                .schedule
+                .skip_overdue(now, self.left.unwrap_or(u64::MAX));
             if skipped > 0 {
                 self.take(skipped);
                 emit(out, Output::Count(Counter::Skipped, skipped));
@@ -322,7 +343,11 @@ impl Session {
                 let report = self.reflector == Reflector::Reporting
                     && self.codec.reports_in_counted()
                     && now.since(self.last_report) >= REPORT_INTERVAL_NS;
-                let marking = if report { Marking::Report } else { Marking::Plain };
+                let marking = if report {
+                    Marking::Report
+                } else {
+                    Marking::Plain
+                };
                 return Some(self.transmit(Kind::Counted, marking, 1, intended));
             }
         }
@@ -330,7 +355,10 @@ impl Session {
             let worth_closing = self.highest_answered.is_some()
                 && matches!(self.reflector, Reflector::Reporting | Reflector::Stateful);
             self.phase = if worth_closing {
-                Phase::Closing { left: CLOSING_PROBES, due: now }
+                Phase::Closing {
+                    left: CLOSING_PROBES,
+                    due: now,
+                }
             } else {
                 self.end(now, out);
                 Phase::Done
@@ -350,9 +378,18 @@ impl Session {
     }
 
     fn transmit(&self, kind: Kind, marking: Marking, copies: u32, intended: MonoNanos) -> Transmit {
-        #[expect(clippy::cast_possible_truncation, reason = "the low half goes on the wire")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low half goes on the wire"
+        )]
         let sequence = self.next as u32;
-        Transmit { sequence, kind, marking, copies, intended }
+        Transmit {
+            sequence,
+            kind,
+            marking,
+            copies,
+            intended,
+        }
     }
 
     fn wake_at(&self, now: MonoNanos) -> MonoNanos {
@@ -386,7 +423,8 @@ impl Session {
         self.tai_offset = clock.tai_offset;
         self.own_error_ns = clock.error_ns;
         self.own_synchronised = clock.synchronised;
-        self.codec.emit(buf, transmit.sequence, transmit.marking, t1, clock)
+        self.codec
+            .emit(buf, transmit.sequence, transmit.marking, t1, clock)
     }
 
     /// The packet left `send()` at `now` (at least one of its copies did).
@@ -474,8 +512,15 @@ impl Session {
             let left = left - 1;
             let spacing = (self.config.wait_ns / u64::from(CLOSING_PROBES)).max(1_000_000);
             // After the last one there is the whole wait for an answer.
-            let pause = if left == 0 { self.config.wait_ns } else { spacing };
-            self.phase = Phase::Closing { left, due: now.plus(pause) };
+            let pause = if left == 0 {
+                self.config.wait_ns
+            } else {
+                spacing
+            };
+            self.phase = Phase::Closing {
+                left,
+                due: now.plus(pause),
+            };
         }
     }
 
@@ -496,7 +541,9 @@ impl Session {
         self.stamp_seen = true;
         self.stamps_expected = true;
         let index = unwrap_sequence(sequence, self.next);
-        let Some(slot) = self.slots.get(index) else { return };
+        let Some(slot) = self.slots.get(index) else {
+            return;
+        };
         // The first copy's stamp is the one that counts.
         slot.kernel = slot.kernel.or(kernel);
         slot.hardware = slot.hardware.or(hardware);
@@ -546,12 +593,11 @@ impl Session {
     }
 
     fn break_chains(&mut self, out: &mut impl FnMut(Emission)) {
-        for (jitter, (pdv, quantity)) in
-            self.jitter.iter_mut().zip(self.pdv.iter_mut().zip([
-                Quantity::ForwardPdv,
-                Quantity::ReversePdv,
-            ]))
-        {
+        for (jitter, (pdv, quantity)) in self.jitter.iter_mut().zip(
+            self.pdv
+                .iter_mut()
+                .zip([Quantity::ForwardPdv, Quantity::ReversePdv]),
+        ) {
             jitter.break_chain();
             pdv.evaluate(|value| sample(out, quantity, value));
         }
@@ -572,13 +618,20 @@ impl Session {
 
     fn publish_gauges(&mut self, out: &mut impl FnMut(Emission)) {
         self.gauges_stale = false;
-        for (jitter, gauge) in self.jitter.iter().zip([Gauge::JitterForward, Gauge::JitterReverse]) {
+        for (jitter, gauge) in self
+            .jitter
+            .iter()
+            .zip([Gauge::JitterForward, Gauge::JitterReverse])
+        {
             if let Some(ns) = jitter.ns() {
                 emit(out, Output::Gauge(gauge, ns));
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        emit(out, Output::Gauge(Gauge::InFlight, (self.next - self.settled) as f64));
+        emit(
+            out,
+            Output::Gauge(Gauge::InFlight, (self.next - self.settled) as f64),
+        );
     }
 
     fn late_after_ns(&self) -> i64 {

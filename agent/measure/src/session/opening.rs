@@ -55,7 +55,10 @@ impl Opening {
 
     /// No search: the protocol has no directions.
     pub(super) fn none() -> Self {
-        Self { due: None, ..Self::new(MonoNanos(0)) }
+        Self {
+            due: None,
+            ..Self::new(MonoNanos(0))
+        }
     }
 
     /// Searches again, since the target answers now or its reflector changed.
@@ -72,13 +75,35 @@ impl Opening {
         } else {
             SILENT_SPACING_NS
         };
-        let attempts = if self.heard { HEARD_ATTEMPTS } else { SILENT_ATTEMPTS };
-        self.due = Some(now.plus(if self.attempts < attempts { spacing } else { wait_ns }));
+        let attempts = if self.heard {
+            HEARD_ATTEMPTS
+        } else {
+            SILENT_ATTEMPTS
+        };
+        self.due = Some(now.plus(if self.attempts < attempts {
+            spacing
+        } else {
+            wait_ns
+        }));
     }
 
     /// Whether all attempts are spent, so that `due` is when to give up.
     pub(super) fn spent(&self) -> bool {
-        self.attempts >= if self.heard { HEARD_ATTEMPTS } else { SILENT_ATTEMPTS }
+        self.attempts
+            >= if self.heard {
+                HEARD_ATTEMPTS
+            } else {
+                SILENT_ATTEMPTS
+            }
+    }
+
+    /// The highest of the numbers that the newest pair was answered with: the two replies may
+    /// have changed places on the way back.
+    pub(super) fn highest_number(&self, reflector_sequence: u32) -> u32 {
+        match self.pair {
+            Some((_, Some(first))) if first.wrapping_sub(reflector_sequence) < 1 << 31 => first,
+            _ => reflector_sequence,
+        }
     }
 
     pub(super) fn heard(&self) -> bool {

@@ -35,7 +35,10 @@ impl Session {
         now: MonoNanos,
         out: &mut impl FnMut(Emission),
     ) -> bool {
-        let reply = match self.codec.parse(datagram.payload, datagram.user, self.tai_offset) {
+        let reply = match self
+            .codec
+            .parse(datagram.payload, datagram.user, self.tai_offset)
+        {
             Ok(reply) => reply,
             Err(Refusal::Another) => return false,
             Err(Refusal::Stray) => {
@@ -50,7 +53,11 @@ impl Session {
         let index = unwrap_sequence(reply.sequence, self.next);
         // A reply repeats T1 as it was sent; one that does not was forged, or is of another
         // run on the same port.
-        let Some(slot) = self.slots.copy(index).filter(|slot| slot.echo == reply.echo) else {
+        let Some(slot) = self
+            .slots
+            .copy(index)
+            .filter(|slot| slot.echo == reply.echo)
+        else {
             emit(out, Output::Count(Counter::StrayReplies, 1));
             return false;
         };
@@ -79,16 +86,26 @@ impl Session {
     ) {
         let sequence = reply.reflector_sequence.unwrap_or(reply.sequence);
         let reporting = reply.report.is_some();
-        let found =
-            self.opening.answered(slot.index, reply.sequence, sequence, reporting, now, elapsed);
-        let Some(kind) = found.filter(|_| self.reflector != Reflector::Reporting) else { return };
+        let found = self.opening.answered(
+            slot.index,
+            reply.sequence,
+            sequence,
+            reporting,
+            now,
+            elapsed,
+        );
+        let Some(kind) = found.filter(|_| self.reflector != Reflector::Reporting) else {
+            return;
+        };
         self.reflector = kind;
         self.opening.due = None;
         if let super::Codec::Stamp(codec) = &mut self.codec {
             codec.equal_sizes = kind == Reflector::Reporting && codec.payload.is_none();
         }
         if matches!(kind, Reflector::Stateful | Reflector::Reporting) {
-            self.start_order(slot.index, reply);
+            let base = self.opening.highest_number(sequence);
+            self.start_order(slot.index, base);
+            self.highest_received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         }
         // Phase of the counted probes: random again, from here.
         if self.phase == Phase::Opening {
@@ -104,12 +121,13 @@ impl Session {
         let _ = out;
     }
 
-    fn start_order(&mut self, index: u64, reply: &Reply) {
-        let sequence = u64::from(reply.reflector_sequence.unwrap_or(0)) + super::FIRST_INDEX;
-        self.order = Order::new(self.slots.capacity(), sequence);
-        self.highest_received_at = WallNanos(0);
+    /// Begins the reflector's order with its number `base`, which answered probe `index`.
+    fn start_order(&mut self, index: u64, base: u32) {
+        let place = u64::from(base) + super::FIRST_INDEX;
+        self.order = Order::new(self.slots.capacity(), place);
+        self.order.insert(place, index);
+        self.highest_reply = Some(place);
         self.alignment = Some(Alignment::new(index));
-        self.highest_reply = None;
     }
 
     /// Notes the reflector's number of a reply. `None` when there are no directions.
@@ -134,7 +152,12 @@ impl Session {
             self.highest_received_at = received_at;
         }
         let seen = self.order.insert(place, index);
-        if seen == Seen::New && self.slots.copy(index).is_some_and(|slot| first_answer(&slot)) {
+        if seen == Seen::New
+            && self
+                .slots
+                .copy(index)
+                .is_some_and(|slot| first_answer(&slot))
+        {
             // RFC 4737 section 3.3 over the order of arrival: NextExp is one past the highest.
             let reordered = self.highest_reply.is_some_and(|highest| place < highest);
             if reordered && self.counted(index) {
@@ -167,11 +190,8 @@ impl Session {
         }
         self.aligned_duplicates = 0;
         self.boundary = self.next;
-        self.start_order(index, reply);
-        let place = u64::from(reply.reflector_sequence.unwrap_or(0)) + super::FIRST_INDEX;
-        self.order.insert(place, index);
+        self.start_order(index, reply.reflector_sequence.unwrap_or(0));
         self.highest_received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
-        self.highest_reply = Some(place);
         if self.reflector == Reflector::Reporting {
             // Learn the new session's counters soon.
             self.last_report = MonoNanos(0);
@@ -209,7 +229,8 @@ impl Session {
                 self.answered(slot.sent, &answer, now, out);
                 self.measure(slot.index, out);
                 if slot.kind == Kind::Closing && matches!(self.phase, Phase::Closing { .. }) {
-                    self.settle(now, out);
+                    // Closing probes before this one need no further wait.
+                    self.settle(MonoNanos(u64::MAX), out);
                     self.end(now, out);
                     self.phase = Phase::Done;
                 }
@@ -268,7 +289,9 @@ impl Session {
                 self.opening.again(now);
             }
         }
-        let forward = answer.ttl_forward.map(|ttl| self.config.ttl.saturating_sub(ttl));
+        let forward = answer
+            .ttl_forward
+            .map(|ttl| self.config.ttl.saturating_sub(ttl));
         let reverse = answer.ttl_reverse.map(|ttl| initial_ttl(ttl) - ttl);
         self.hops_are(Direction::Forward, forward, out);
         self.hops_are(Direction::Reverse, reverse, out);
@@ -276,7 +299,9 @@ impl Session {
 
     fn hops_are(&mut self, direction: Direction, hops: Option<u8>, out: &mut impl FnMut(Emission)) {
         let before = self.hops[direction.index()];
-        let (Some(hops), true) = (hops, hops != before) else { return };
+        let (Some(hops), true) = (hops, hops != before) else {
+            return;
+        };
         self.hops[direction.index()] = Some(hops);
         let (gauge, kind) = match direction {
             Direction::Forward => (Gauge::HopsForward, EventKind::HopsForwardChanged),
@@ -314,7 +339,9 @@ impl Session {
 
     /// Takes the stamps of an answered probe together; waits if T1 has not come.
     pub(super) fn measure(&mut self, index: u64, out: &mut impl FnMut(Emission)) {
-        let Some(slot) = self.slots.copy(index) else { return };
+        let Some(slot) = self.slots.copy(index) else {
+            return;
+        };
         let Some(answer) = slot.answer else { return };
         let Some((t1, t4)) = self.own_stamps(&slot, &answer) else {
             self.held_since = self.held_since.or(Some(answer.at));
@@ -362,11 +389,16 @@ impl Session {
     fn own_stamps(&self, slot: &Slot, answer: &Answer) -> Option<(Stamp, Stamp)> {
         let stamp = |at, source| Stamp { at, source };
         if let (Some(t1), Some(t4)) = (slot.hardware, answer.hardware) {
-            return Some((stamp(t1, StampSource::Hardware), stamp(t4, StampSource::Hardware)));
+            return Some((
+                stamp(t1, StampSource::Hardware),
+                stamp(t4, StampSource::Hardware),
+            ));
         }
-        let t4 = answer.kernel.map_or(stamp(answer.user, StampSource::User), |at| {
-            stamp(at, StampSource::Kernel)
-        });
+        let t4 = answer
+            .kernel
+            .map_or(stamp(answer.user, StampSource::User), |at| {
+                stamp(at, StampSource::Kernel)
+            });
         match slot.kernel {
             Some(t1) => Some((stamp(t1, StampSource::Kernel), t4)),
             None if !self.stamps_expected => Some((stamp(slot.sent_wall, StampSource::User), t4)),
@@ -386,8 +418,16 @@ impl Session {
         sample(out, Quantity::RoundTrip, delays.round_trip_ns);
         // From the intended time: a late send is inside it (no coordinated omission).
         let since_intended = slot.sent.0.cast_signed() - slot.intended.0.cast_signed();
-        let arrival = if t4.source == StampSource::Hardware { answer.user } else { t4.at };
-        sample(out, Quantity::Response, arrival.delta(slot.sent_wall) + since_intended);
+        let arrival = if t4.source == StampSource::Hardware {
+            answer.user
+        } else {
+            t4.at
+        };
+        sample(
+            out,
+            Quantity::Response,
+            arrival.delta(slot.sent_wall) + since_intended,
+        );
         if let Some(dwell_ns) = delays.dwell_ns {
             sample(out, Quantity::Dwell, dwell_ns);
         }
@@ -399,8 +439,16 @@ impl Session {
             emit(out, Output::Gauge(Gauge::ClockError, error_ns as f64));
         }
         let ways = [
-            (delays.forward_ns, Quantity::ForwardDelay, Quantity::ForwardPdv),
-            (delays.reverse_ns, Quantity::ReverseDelay, Quantity::ReversePdv),
+            (
+                delays.forward_ns,
+                Quantity::ForwardDelay,
+                Quantity::ForwardPdv,
+            ),
+            (
+                delays.reverse_ns,
+                Quantity::ReverseDelay,
+                Quantity::ReversePdv,
+            ),
         ];
         for (way, (delay, quantity, variation)) in ways.into_iter().enumerate() {
             let Some(delay) = delay else { continue };
@@ -418,9 +466,7 @@ impl Session {
     /// which arrived.
     fn variations(&mut self, slot: &Slot, delays: &Delays, out: &mut impl FnMut(Emission)) {
         let usable = |other: &Slot| {
-            other.state == State::Received
-                && other.counted()
-                && other.generation == slot.generation
+            other.state == State::Received && other.counted() && other.generation == slot.generation
         };
         let mut pair = |earlier: (Option<i64>, Option<i64>), later: (Option<i64>, Option<i64>)| {
             if let (Some(before), Some(after)) = (earlier.0, later.0) {
@@ -446,15 +492,28 @@ impl Session {
         measured: Option<(Stamp, Stamp, Delays)>,
         out: &mut impl FnMut(Emission),
     ) {
-        let Some(slot) = self.slots.copy(index) else { return };
-        let kernel = |at| Stamp { at, source: StampSource::Kernel };
+        let Some(slot) = self.slots.copy(index) else {
+            return;
+        };
+        let kernel = |at| Stamp {
+            at,
+            source: StampSource::Kernel,
+        };
         let answer = slot.answer;
-        let reflector = answer.and_then(|answer| answer.reflector).map(reflector_stamps);
+        let reflector = answer
+            .and_then(|answer| answer.reflector)
+            .map(reflector_stamps);
         let (t1, t4) = match measured {
             Some((t1, t4, _)) => (Some(t1), Some(t4)),
-            None => (slot.kernel.map(kernel), answer.and_then(|answer| answer.kernel).map(kernel)),
+            None => (
+                slot.kernel.map(kernel),
+                answer.and_then(|answer| answer.kernel).map(kernel),
+            ),
         };
-        #[expect(clippy::cast_possible_truncation, reason = "the low half is on the wire")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low half is on the wire"
+        )]
         let sequence = index as u32;
         out(Emission::Result(ProbeResult {
             sequence,

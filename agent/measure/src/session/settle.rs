@@ -16,7 +16,9 @@ impl Session {
     pub(super) fn settle(&mut self, now: MonoNanos, out: &mut impl FnMut(Emission)) {
         self.release_held(now, out);
         while self.settled < self.next {
-            let Some(mut slot) = self.slots.copy(self.settled) else { break };
+            let Some(mut slot) = self.slots.copy(self.settled) else {
+                break;
+            };
             if matches!(slot.state, State::Outstanding | State::Held) {
                 if now.since(slot.sent) < self.config.wait_ns {
                     break;
@@ -43,7 +45,11 @@ impl Session {
             self.stamps_expected = false;
             self.event(EventKind::ComponentDegraded, 0, 0, out);
             for index in self.settled..self.next {
-                if self.slots.copy(index).is_some_and(|slot| slot.state == State::Held) {
+                if self
+                    .slots
+                    .copy(index)
+                    .is_some_and(|slot| slot.state == State::Held)
+                {
                     self.measure(index, out);
                 }
             }
@@ -111,21 +117,34 @@ impl Session {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "wall time to 256 ns is enough here")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "wall time to 256 ns is enough here"
+    )]
     pub(super) fn run_ended(&self, run: Run, out: &mut impl FnMut(Emission)) {
         sample(out, Quantity::LossRun, run.packets.cast_signed());
         if run.is_outage() {
             emit(out, Output::Count(Counter::Outages, 1));
         }
         if run.longest_outage {
-            emit(out, Output::Gauge(Gauge::LongestOutage, run.duration_ns as f64));
-            emit(out, Output::Gauge(Gauge::LongestOutageAt, run.began_at.0 as f64));
+            emit(
+                out,
+                Output::Gauge(Gauge::LongestOutage, run.duration_ns as f64),
+            );
+            emit(
+                out,
+                Output::Gauge(Gauge::LongestOutageAt, run.began_at.0 as f64),
+            );
         }
     }
 
     /// Keeps a report until all probes up to its own are decided.
     pub(super) fn queue_report(&mut self, index: u64, report: Report) {
-        if self.checkpoints.back().is_some_and(|(last, _)| *last >= index) {
+        if self
+            .checkpoints
+            .back()
+            .is_some_and(|(last, _)| *last >= index)
+        {
             return;
         }
         if self.checkpoints.len() == 32 {
@@ -190,7 +209,9 @@ impl Session {
         keep_from: u64,
         out: &mut impl FnMut(Emission),
     ) {
-        let Some(alignment) = &mut self.alignment else { return };
+        let Some(alignment) = &mut self.alignment else {
+            return;
+        };
         let slots = &mut self.slots;
         self.order.drain(decided, keep_from, |gaps, probe| {
             let (duplicate, counted) = slots.get(probe).map_or((true, false), |slot| {
@@ -217,7 +238,9 @@ impl Session {
             self.gauges_due = now.plus(100_000_000);
             self.publish_gauges(out);
         }
-        let Some(since) = self.unpublished_since else { return };
+        let Some(since) = self.unpublished_since else {
+            return;
+        };
         let patience = PUBLISH_PATIENCE_NS + 3 * self.config.wait_ns;
         let (totals, open) = self.totals();
         if (open == 0 || now.since(since) >= patience) && totals != self.attributed {
@@ -238,16 +261,20 @@ impl Session {
                 let (forward, unattributed, at) = self.reports.totals();
                 let known = at.lost - at.never_left;
                 let forward = forward.min(known);
-                (forward, (known - forward).saturating_sub(unattributed), network - known)
+                (
+                    forward,
+                    (known - forward).saturating_sub(unattributed),
+                    network - known,
+                )
             }
             Reflector::Stateful => {
-                let split = self.alignment.as_ref().map_or_else(Default::default, |a| a.split());
+                let split = self
+                    .alignment
+                    .as_ref()
+                    .map_or_else(Default::default, |a| a.split());
                 let forward = split.forward + self.closed_split.forward;
                 let reverse = split.reverse + self.closed_split.reverse;
-                let known = forward
-                    + reverse
-                    + split.unattributed
-                    + self.closed_split.unattributed;
+                let known = forward + reverse + split.unattributed + self.closed_split.unattributed;
                 (forward, reverse, network.saturating_sub(known))
             }
             Reflector::Unknown | Reflector::Undirected => (0, 0, 0),
@@ -255,7 +282,11 @@ impl Session {
         let directed = matches!(self.reflector, Reflector::Reporting | Reflector::Stateful);
         // Replies that our own socket dropped had made the whole way.
         let dropped = self.overflows.min(network);
-        let from_reverse = if directed { dropped.min(reverse) } else { dropped };
+        let from_reverse = if directed {
+            dropped.min(reverse)
+        } else {
+            dropped
+        };
         if directed {
             reverse -= from_reverse;
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use base::{LossTotals, Quantity, Verdict};
+use base::{LossTotals, Quantity};
 
 use super::*;
 use crate::random::Random;
@@ -143,7 +143,10 @@ impl World {
                     *self.counts.entry(counter).or_default() += n;
                 }
                 Emission::Output(Output::Sample(sample)) => {
-                    self.samples.entry(sample.quantity).or_default().push(sample.value);
+                    self.samples
+                        .entry(sample.quantity)
+                        .or_default()
+                        .push(sample.value);
                 }
                 Emission::Output(Output::Loss(totals)) => self.loss = totals,
                 Emission::Output(Output::Event(event)) => self.events_seen.push(event.kind),
@@ -190,14 +193,20 @@ impl World {
     fn send(&mut self, transmit: &Transmit) {
         let mut buf = [0; MAX_PAYLOAD];
         let wall = WallNanos(EPOCH + self.now);
-        let clock = ClockState { synchronised: false, error_ns: 16_000_000_000, tai_offset: 0 };
+        let clock = ClockState {
+            synchronised: false,
+            error_ns: 16_000_000_000,
+            tai_offset: 0,
+        };
         let (len, echo) = self.session.emit(transmit, &mut buf, wall, clock);
         let mut emissions = Vec::new();
         let mut out = |emission| emissions.push(emission);
-        self.session.sent(transmit, MonoNanos(self.now), wall, len, echo, &mut out);
+        self.session
+            .sent(transmit, MonoNanos(self.now), wall, len, echo, &mut out);
         if self.stamps && !self.no_stamp_for.contains(&transmit.sequence) {
             let kernel = Some(wall.offset(2_000));
-            self.session.tx_stamp(transmit.sequence, kernel, None, &mut out);
+            self.session
+                .tx_stamp(transmit.sequence, kernel, None, &mut out);
         }
         self.collect(emissions);
         let counted = transmit.kind.is_counted();
@@ -239,12 +248,22 @@ impl World {
             now: MonoNanos(self.now),
             overflow: 0,
         };
-        let clock = reflector::Clock { synchronised: false, error_ns: 1, tai_offset: 0 };
+        let clock = reflector::Clock {
+            synchronised: false,
+            error_ns: 1,
+            tai_offset: 0,
+        };
         let mut buf = [0; MAX_PAYLOAD];
         buf[..packet.len()].copy_from_slice(packet);
-        let prepared = self.reflector.answer(&mut buf, packet.len(), &arrival, clock);
+        let prepared = self
+            .reflector
+            .answer(&mut buf, packet.len(), &arrival, clock);
         let prepared = prepared.expect("a good request is answered");
-        assert_eq!(prepared.len, packet.len(), "the reply has the request's size");
+        assert_eq!(
+            prepared.len,
+            packet.len(),
+            "the reply has the request's size"
+        );
         prepared.stamp(&mut buf, at.offset(5_000));
         let reply = buf[..prepared.len].to_vec();
         let parsed = wire::stamp::Reply::parse(&reply).expect("a whole reply");
@@ -280,14 +299,25 @@ impl World {
         };
         let mut emissions = Vec::new();
         let now = MonoNanos(self.now);
-        self.session.receive(&datagram, now, &mut |emission| emissions.push(emission));
+        self.session
+            .receive(&datagram, now, &mut |emission| emissions.push(emission));
         self.collect(emissions);
     }
 
     /// Probes that reached the reflector and got no answer, of the counted ones.
     fn truly_lost(&self) -> (u64, u64) {
-        let answered: HashSet<u32> = self.truth.reply_order.iter().map(|(_, sender)| *sender).collect();
-        let arrived: HashSet<u32> = self.truth.arrivals.iter().map(|(_, sender)| *sender).collect();
+        let answered: HashSet<u32> = self
+            .truth
+            .reply_order
+            .iter()
+            .map(|(_, sender)| *sender)
+            .collect();
+        let arrived: HashSet<u32> = self
+            .truth
+            .arrivals
+            .iter()
+            .map(|(_, sender)| *sender)
+            .collect();
         let forward = self.counted.len() - arrived.len();
         (forward as u64, arrived.difference(&answered).count() as u64)
     }
@@ -324,22 +354,39 @@ fn reordered(items: impl Iterator<Item = u32>) -> u64 {
 }
 
 fn impaired(seed: u64, count: u64, private_tlv: bool) -> World {
-    let reflector = reflector::Config { private_tlv, ..reflector::Config::default() };
+    let reflector = reflector::Config {
+        private_tlv,
+        ..reflector::Config::default()
+    };
     let mut world = World::new(config(count), codec(true), reflector, seed);
-    world.forward = Impairment { loss: 0.05, duplicate: 0.01, reorder: 0.01 };
-    world.reverse = Impairment { loss: 0.02, duplicate: 0.01, reorder: 0.01 };
+    world.forward = Impairment {
+        loss: 0.05,
+        duplicate: 0.01,
+        reorder: 0.01,
+    };
+    world.reverse = Impairment {
+        loss: 0.02,
+        duplicate: 0.01,
+        reorder: 0.01,
+    };
     world.run(u64::MAX);
     world
 }
 
 fn check_sums(world: &World) {
-    let discarded: u64 = Counter::DISCARDED.iter().map(|counter| world.count(*counter)).sum();
+    let discarded: u64 = Counter::DISCARDED
+        .iter()
+        .map(|counter| world.count(*counter))
+        .sum();
     assert_eq!(
         world.count(Counter::Sent),
         world.count(Counter::Received) + world.count(Counter::Lost) + discarded
     );
     let loss = world.loss;
-    assert_eq!(loss.lost, loss.local + loss.forward + loss.reverse + loss.unattributed);
+    assert_eq!(
+        loss.lost,
+        loss.local + loss.forward + loss.reverse + loss.unattributed
+    );
     assert_eq!(loss.lost, world.count(Counter::Lost));
     assert_eq!(world.count(Counter::Sent), world.counted.len() as u64);
 }
@@ -356,8 +403,14 @@ fn check_reordering(world: &World) {
     let forward = reordered(arrivals.into_iter().map(|(_, sender)| sender));
     assert_eq!(world.count(Counter::ReorderedForward), forward);
     let mut first = HashSet::new();
-    let replies = truth.reply_order.iter().filter(|(_, sender)| first.insert(*sender));
-    assert_eq!(world.count(Counter::ReorderedReverse), reordered(replies.map(|(number, _)| *number)));
+    let replies = truth
+        .reply_order
+        .iter()
+        .filter(|(_, sender)| first.insert(*sender));
+    assert_eq!(
+        world.count(Counter::ReorderedReverse),
+        reordered(replies.map(|(number, _)| *number))
+    );
 }
 
 #[test]
@@ -366,12 +419,27 @@ fn with_our_reflector_every_direction_is_exact() {
         let world = impaired(seed, 10_000, true);
         check_sums(&world);
         let (forward, reverse) = world.truly_lost();
-        assert!(forward > 400 && reverse > 100, "the path does lose: {forward} {reverse}");
+        assert!(
+            forward > 400 && reverse > 100,
+            "the path does lose: {forward} {reverse}"
+        );
         let loss = world.loss;
         assert!(loss.directed);
-        assert_eq!((loss.forward, loss.reverse, loss.unattributed), (forward, reverse, 0), "{seed}");
-        assert_eq!(world.count(Counter::DuplicatesForward), world.truth.forward_duplicates, "{seed}");
-        assert_eq!(world.count(Counter::DuplicatesReverse), world.truth.reverse_duplicates, "{seed}");
+        assert_eq!(
+            (loss.forward, loss.reverse, loss.unattributed),
+            (forward, reverse, 0),
+            "{seed}"
+        );
+        assert_eq!(
+            world.count(Counter::DuplicatesForward),
+            world.truth.forward_duplicates,
+            "{seed}"
+        );
+        assert_eq!(
+            world.count(Counter::DuplicatesReverse),
+            world.truth.reverse_duplicates,
+            "{seed}"
+        );
         check_reordering(&world);
     }
 }
@@ -392,10 +460,15 @@ fn with_a_plain_reflector_directions_are_exact_but_for_hidden_duplicates() {
         let holds = distance <= loss.unattributed && loss.unattributed <= bound;
         within += u64::from(holds);
         if !holds {
-            println!("{seed}: off by {distance}, unattributed {}, bound {bound}", loss.unattributed);
+            println!(
+                "{seed}: off by {distance}, unattributed {}, bound {bound}",
+                loss.unattributed
+            );
         }
         check_reordering(&world);
     }
+    // No algorithm is exact here: a hidden duplicate right beside a forward loss looks like a
+    // reverse loss. Measured: 94 of these 100 seeds.
     println!("{within} of {SEEDS}");
     assert!(within >= SEEDS * 9 / 10);
 }
