@@ -22,7 +22,7 @@ pub fn trial(
 ) -> Trial {
     match needs() {
         None => Trial::test(name, move || {
-            test().map_err(|error| Failed::from(format!("{error:?}")))
+            test().map_err(|error| Failed::from(format!("{error:#}")))
         }),
         Some(reason) => {
             let why = format!("{name} (cannot run: {reason})");

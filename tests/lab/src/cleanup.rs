@@ -96,6 +96,11 @@ pub fn kill_inside(name: &str) {
 /// there. For harnesses that report a test as ignored.
 #[must_use]
 pub fn missing() -> Option<String> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    MISSING.get_or_init(look_for_missing).clone()
+}
+
+fn look_for_missing() -> Option<String> {
     for (tool, package) in [("ip", "iproute2"), ("ethtool", "ethtool")] {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).exists()));

@@ -1,7 +1,7 @@
 //! A paced sender of numbered UDP packets and a capture that counts what arrives: the
 //! independent witnesses of what a relay or a probe claims.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,8 +159,10 @@ pub struct Arrival {
     pub ip_len: usize,
 }
 
-/// Counts the UDP datagrams to one port that arrive on a host, until it is stopped.
+/// Counts the UDP datagrams to one port that arrive on a host, until it is stopped. Keeps
+/// the port open (unless somebody else has it), so that the host does not answer with ICMP.
 pub struct Capture {
+    _open: Option<UdpSocket>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Vec<Arrival>>>,
 }
@@ -173,10 +175,17 @@ impl Capture {
     pub fn start(host: &Host, port: u16) -> Result<Self> {
         let socket = host.namespace().run(|| PacketSocket::open(DEVICE))??;
         socket.set_buffers(256 << 20)?;
+        let open = host
+            .namespace()
+            .run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || capture(&socket, port, &stopped));
-        Ok(Self { stop, thread })
+        Ok(Self {
+            _open: open.ok(),
+            stop,
+            thread,
+        })
     }
 
     /// Everything that arrived, in order. Whoever forwards must have finished.

@@ -7,12 +7,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::trial;
 use lab::{Direct, Lab, LinkOptions, RelayConfig, Relayed, Running};
 use libtest_mimic::Trial;
-use netsonde_e2e as e2e;
+use netsonde_e2e::trial;
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial(
             "cleanup::after_a_panic",
@@ -72,14 +71,14 @@ fn after_a_panic() -> Result<()> {
 
 /// Another process of this very program: it makes a lab with a program inside, says so and
 /// ends as it is told.
-pub fn victim(end: &str) -> ! {
+pub(crate) fn victim(end: &str) -> ! {
     let lab = Lab::new().expect("a lab");
     let net = Relayed::new(&lab, LinkOptions::default(), &RelayConfig::new(1)).expect("a net");
     let sleeper = net.b.spawn("sleep", &["600"]).expect("sleep");
     println!(
         "made {} {}",
         sleeper.pid(),
-        net.relay.as_ref().and_then(|r| r.pid()).unwrap_or(0)
+        net.relay.as_ref().and_then(Relay::pid).unwrap_or(0)
     );
     std::io::stdout().flush().expect("flush");
     match end {

@@ -7,7 +7,7 @@ use lab::{Direct, Lab, LinkOptions, Routed, nft};
 use libtest_mimic::Trial;
 use netsonde_e2e::{missing_program, trial};
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let needs = || lab::cleanup::missing().or_else(|| missing_program("nft", "nftables"));
     vec![
         trial("kernel::loses_every_nth", needs, loses),
@@ -93,7 +93,7 @@ fn limits() -> Result<()> {
     let to = net.b.ipv4().to_string();
     let lost = net.a.run(
         "ping",
-        &["-c", "1", "-W", "1", "-M", "probe", "-s", "4000", &to],
+        &["-c", "1", "-W", "1", "-M", "do", "-s", "4000", &to],
     );
     ensure!(lost.is_err(), "a black hole");
     ensure!(net.a.stack_counter("IcmpInDestUnreachs")? == before);
