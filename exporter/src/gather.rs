@@ -1,7 +1,7 @@
 //! From a snapshot to metric families, in the order of the table.
 //!
 //! Pure: no clock, no lock, no I/O. Labels are the metric's own, then those configured for
-//! the probe, then those of the agent; the first of equal names wins. A family never has
+//! the probe, then those of the agent; the first of equal names wins, reserved ones are left out. A family never has
 //! more than [`Encoding::max_series`] label sets: targets beyond are folded into one with
 //! `__other__` for all its names (gauges are left out), and counted.
 
@@ -126,8 +126,10 @@ impl<'s> Gather<'s> {
             labels.push(pair(name, value));
         }
         for (name, value) in probe.iter().chain(self.snapshot.labels.iter()) {
-            // `le` is the histogram's own; the configuration refuses both.
-            if name != "le" && labels.iter().all(|known| known.name() != name) {
+            // The configuration refuses both; a label that is there twice would make the
+            // whole scrape invalid.
+            let known = labels.iter().any(|known| known.name() == name);
+            if !known && !table::is_reserved_label(name) {
                 labels.push(pair(name, value));
             }
         }
@@ -245,3 +247,6 @@ fn protocol(target: &TargetSnapshot) -> &'static str {
         .protocol
         .map_or(target.protocol_requested, base::Protocol::as_str)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod timed;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -233,6 +234,7 @@ async fn connection(
     // Costs latency, not correctness, if it fails.
     let _ = stream.set_nodelay(true);
     let stream = TimedStream::new(stream, limits.write_timeout);
+    let asking = stream.asking();
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -247,7 +249,11 @@ async fn connection(
         }
     };
     if let Err(error) = result {
-        limits.stats.fail(failure_of(&error));
+        let failure = failure_of(&error);
+        // A kept connection that idles is closed, but nothing went wrong.
+        if failure != Failure::HeaderTimeout || asking.load(Relaxed) {
+            limits.stats.fail(failure);
+        }
     }
 }
 

@@ -15,3 +15,6 @@ pub mod table;
 
 pub use gather::Encoding;
 pub use http::{Role, Server, ServerOptions, spawn};
+
+#[cfg(test)]
+mod sample;

@@ -273,3 +273,93 @@ pub fn events(snapshot: &Snapshot, after: u64, limit: usize) -> Value {
         "events": list,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn status_tells_what_was_measured() {
+        let status = status(&sample::two_targets());
+        let answering = &status["targets"][0];
+        assert_eq!(answering["up"], true);
+        assert_eq!(
+            (&answering["sent"], &answering["lost"]),
+            (&105.into(), &5.into())
+        );
+        assert_eq!(answering["lost_forward"], 3);
+        assert_eq!(answering["rtt_ns"]["count"], 100);
+        assert_eq!(answering["rtt_ns"]["min"], 200_000);
+        assert_eq!(answering["rtt_ns"]["max"], 200_000 + 99 * 99 * 50);
+        let mut sorted = sample::rtts();
+        sorted.sort_unstable();
+        for (key, rank) in [("p50", 50), ("p90", 90), ("p99", 99)] {
+            let got = answering["rtt_ns"][key].as_f64().expect("a number");
+            let want = sorted[rank - 1] as f64;
+            assert!((got / want - 1.0).abs() < 0.022, "{key}: {got} for {want}");
+        }
+        assert_eq!(answering["rtt_ns"]["p99_9"], Value::Null);
+        assert_eq!(answering["forward_delay_ns"]["mean"], Value::Null);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null() {
+        let status = status(&sample::two_targets());
+        let silent = &status["targets"][1];
+        for key in [
+            "up",
+            "address",
+            "protocol",
+            "loss_ratio",
+            "hops_forward",
+            "lost_forward",
+            "longest_outage_ns",
+        ] {
+            assert_eq!(silent[key], Value::Null, "{key}");
+        }
+        assert_eq!(silent["rtt_ns"]["p50"], Value::Null);
+    }
+
+    #[test]
+    fn problems_are_named() {
+        let mut snapshot = sample::two_targets();
+        assert_eq!(
+            problems(&snapshot),
+            ["db.internal of probe az-b: does not resolve"]
+        );
+        snapshot.targets.truncate(1);
+        assert_eq!(status(&snapshot)["healthy"], true);
+        snapshot.components[0].health = Health::Degraded;
+        snapshot.components[0].detail = "user clock stamps".to_owned();
+        snapshot.config.last_reload_ok = false;
+        snapshot.config.last_reload_error = "unknown key".to_owned();
+        let status = status(&snapshot);
+        assert_eq!(status["healthy"], false);
+        assert_eq!(
+            status["problems"][0],
+            "prober is degraded: user clock stamps"
+        );
+        assert_eq!(
+            status["problems"][1],
+            "the configuration was refused: unknown key"
+        );
+    }
+
+    #[test]
+    fn events_after_and_limit() {
+        let snapshot = sample::two_targets();
+        let numbers = |after, limit| -> Vec<u64> {
+            let value = events(&snapshot, after, limit);
+            let list = value["events"].as_array().expect("a list");
+            list.iter()
+                .filter_map(|one| one["number"].as_u64())
+                .collect()
+        };
+        assert_eq!(numbers(0, usize::MAX), [1, 2, 3]);
+        assert_eq!(numbers(1, usize::MAX), [2, 3]);
+        assert_eq!(numbers(0, 2), [2, 3]);
+        assert!(numbers(3, 5).is_empty() && numbers(9, 5).is_empty() && numbers(0, 0).is_empty());
+        assert_eq!(events(&snapshot, 0, 1)["last"], 3);
+    }
+}

@@ -255,6 +255,14 @@ pub fn histogram_names() -> Vec<&'static str> {
         .collect()
 }
 
+/// Whether a label cannot be configured: a metric has it, or Prometheus does.
+#[must_use]
+pub fn is_reserved_label(name: &str) -> bool {
+    matches!(name, "le" | "quantile" | "job" | "instance")
+        || name.starts_with("__")
+        || ALL.iter().any(|metric| metric.labels.contains(&name))
+}
+
 /// README's table.
 #[must_use]
 pub fn markdown_table() -> String {
@@ -309,6 +317,24 @@ mod tests {
     fn what_belongs_to_a_target_has_its_labels() {
         for metric in ALL.iter().filter(|metric| metric.name.contains("_probe_")) {
             assert!(metric.labels.starts_with(TARGET), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn labels_of_metrics_are_reserved() {
+        for name in [
+            "probe",
+            "target",
+            "direction",
+            "reason",
+            "le",
+            "job",
+            "__name__",
+        ] {
+            assert!(is_reserved_label(name), "{name}");
+        }
+        for name in ["fleet", "path", "az"] {
+            assert!(!is_reserved_label(name), "{name}");
         }
     }
 

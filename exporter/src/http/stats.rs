@@ -9,7 +9,7 @@ pub enum Failure {
     Accept,
     /// All places were taken.
     TooManyConnections,
-    /// The head of a request did not arrive in time (also: a kept connection was idle).
+    /// The head of a request did not arrive in time.
     HeaderTimeout,
     /// The response was not taken in time.
     WriteTimeout,

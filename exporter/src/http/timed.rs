@@ -7,6 +7,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ pub(super) struct TimedStream {
     stream: TcpStream,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    asking: Arc<AtomicBool>,
 }
 
 impl TimedStream {
@@ -26,7 +29,14 @@ impl TimedStream {
             stream,
             limit,
             stalled: None,
+            asking: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// Whether the peer owes the rest of a request: it has sent nothing yet, or something
+    /// since the last answer. False on an idle, kept connection. Relaxed: one thread.
+    pub(super) fn asking(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asking)
     }
 
     fn checked(
@@ -43,6 +53,9 @@ impl TimedStream {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
+        if written.is_ready() {
+            self.asking.store(false, Relaxed);
+        }
         written
     }
 }
@@ -53,7 +66,12 @@ impl AsyncRead for TimedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.asking.store(true, Relaxed);
+        }
+        read
     }
 }
 
