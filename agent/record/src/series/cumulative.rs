@@ -29,12 +29,12 @@ impl Half {
         }
     }
 
-    fn add(&mut self, slot: usize, count: u64) {
-        if self.counts[slot] == 0 && count > 0 {
+    fn increment(&mut self, slot: usize) {
+        if self.counts[slot] == 0 {
             self.occupied[slot / 64] |= 1 << (slot % 64);
             self.buckets += 1;
         }
-        self.counts[slot] += count;
+        self.counts[slot] += 1;
     }
 
     fn sparse(&self, first_index: i16) -> Buckets {
@@ -89,26 +89,29 @@ impl Cumulative {
         }
     }
 
-    /// Adds an interval; only what is in it is touched. The negative half is made at the
-    /// first negative value.
-    pub fn fold(&mut self, interval: &Interval) {
-        if interval.count() == 0 {
-            return;
-        }
-        interval.for_each(|value, count| {
+    /// Counts values in their buckets; the totals follow with the interval they are of.
+    /// The negative half is made at the first negative value.
+    pub fn add(&mut self, values: &[i64]) {
+        for value in values {
             match self.unit.slot(value.unsigned_abs()) {
-                None => self.zero += count,
-                Some(slot) if value < 0 => self
+                None => self.zero += 1,
+                Some(slot) if *value < 0 => self
                     .negative
                     .get_or_insert_with(|| Box::new(Half::new()))
-                    .add(slot, count),
-                Some(slot) => self.positive.add(slot, count),
+                    .increment(slot),
+                Some(slot) => self.positive.increment(slot),
             }
             // Negative values are below the first bound.
-            let magnitude = u64::try_from(value).unwrap_or(0);
+            let magnitude = u64::try_from(*value).unwrap_or(0);
             let place = self.bounds.partition_point(|bound| *bound < magnitude);
-            self.classic[place] += count;
-        });
+            self.classic[place] += 1;
+        }
+    }
+
+    /// Ends an interval: adds its totals and what is still in its list. What was in
+    /// earlier lists was given to [`Cumulative::add`] when they were full.
+    pub fn fold(&mut self, interval: &Interval) {
+        self.add(interval.exact());
         self.count += interval.count();
         self.sum += interval.sum();
         self.min = self.min.min(interval.min().unwrap_or(i64::MAX));

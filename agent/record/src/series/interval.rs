@@ -1,8 +1,10 @@
 //! What one series recorded since the last tick.
 //!
 //! Owned by the publisher. A low-rate series keeps the values themselves in a small
-//! preallocated list; when that is full, all go over to HDR with 2 digits (15 KiB a half),
-//! allocated then, on the publisher's thread, and given back after a while without need.
+//! preallocated list. When that is full, its values go over to HDR with 2 digits (15 KiB a
+//! half), allocated then, on the publisher's thread, and given back after a while without
+//! need; the list then takes the next ones. [`super::Series`] folds a full list into the
+//! cumulative store before, so that only readers of intervals see HDR's rounding.
 //! Exact count, sum, min and max beside.
 
 use hdrhistogram::Histogram;
@@ -80,28 +82,35 @@ impl Interval {
         self.sum += i128::from(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        if !self.spilled {
-            if self.exact.len() < self.limit {
-                self.exact.push(value);
-                return;
-            }
-            self.spilled = true;
-            for place in 0..self.exact.len() {
-                let value = self.exact[place];
-                self.spill(value);
-            }
-            self.exact.clear();
+        if self.is_full() {
+            self.spill();
         }
-        self.spill(value);
+        self.exact.push(value);
     }
 
-    fn spill(&mut self, value: i64) {
-        let half = if value < 0 {
-            &mut self.negative
-        } else {
-            &mut self.positive
-        };
-        into(half, value.unsigned_abs());
+    /// Whether the next value sends the list over to HDR.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.exact.len() >= self.limit
+    }
+
+    /// The values of the list: those that came last, and all unless
+    /// [`Interval::is_spilled`].
+    #[must_use]
+    pub fn exact(&self) -> &[i64] {
+        &self.exact
+    }
+
+    fn spill(&mut self) {
+        self.spilled = true;
+        for value in self.exact.drain(..) {
+            let half = if value < 0 {
+                &mut self.negative
+            } else {
+                &mut self.positive
+            };
+            into(half, value.unsigned_abs());
+        }
     }
 
     /// Calls `each(value, count)` for all that was recorded: the values themselves, or

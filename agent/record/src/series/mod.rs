@@ -46,6 +46,9 @@ impl Series {
 
     /// Takes one value.
     pub fn record(&mut self, value: i64) {
+        if self.interval.is_full() {
+            self.cumulative.add(self.interval.exact());
+        }
         self.interval.record(value);
     }
 
