@@ -7,9 +7,19 @@
 mod cli;
 mod config;
 mod exit;
+mod notify;
+mod opener;
 mod output;
 mod ping;
+mod privileges;
+mod publish;
 mod reflect;
+mod shutdown;
+mod startup;
+mod status;
+mod supervise;
+mod targets;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -17,7 +27,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use cli::{Cli, Command};
-use exit::{Exit, Failure};
+use exit::Exit;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -52,9 +62,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Ping(args) => ping::ping(&args),
         Command::Reflect(args) => reflect::reflect(&args),
-        Command::Agent(_) | Command::Status(_) => {
-            Err(Failure::incomplete("this command is not there yet").into())
-        }
+        Command::Agent(args) => startup::run(args),
+        Command::Status(args) => status::run(&args),
     }
 }
 

@@ -248,13 +248,6 @@ impl Config {
             .collect();
         Ok(config)
     }
-
-    /// All targets of all probes.
-    pub fn targets(&self) -> impl Iterator<Item = (&Probe, &Target)> {
-        self.probes
-            .iter()
-            .flat_map(|probe| probe.targets.iter().map(move |target| (probe, target)))
-    }
 }
 
 /// The tree as typed text, and a warning for each unknown key if only that was asked for.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use record::series::ClassicBounds;
 
 use super::{Config, Probe};
+use crate::worker::export::SeriesCount;
 
 /// How often the publisher folds, ns.
 pub const TICK_NS: u64 = 1_000_000_000;
@@ -24,7 +25,7 @@ pub fn bytes_per_target(probe: &Probe, bounds: &ClassicBounds) -> (usize, usize)
 }
 
 /// The whole report, lines that end in a line end.
-pub fn report(path: &str, config: &Config, series: usize) -> String {
+pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
     let bounds = config.prometheus.bounds();
     let mut text = format!("{path}: valid, sha256 {}\n", config.sha256);
     let mut typical = BASE_BYTES;
@@ -62,7 +63,11 @@ pub fn report(path: &str, config: &Config, series: usize) -> String {
         kib(typical),
         kib(upper),
     );
-    let _ = writeln!(text, "series: about {series}");
+    let _ = writeln!(
+        text,
+        "series: {} with native histograms, {} with classic ones",
+        series.native, series.classic
+    );
     for warning in &config.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
@@ -84,7 +89,11 @@ mod tests {
             "[[probe]]\nname='a'\ntargets=['x','y']\n[[probe]]\nname='b'\ntargets=['x']\ninterval='1ms'\n",
         )
         .unwrap();
-        let text = report("f", &config, 99);
+        let series = SeriesCount {
+            native: 7,
+            classic: 99,
+        };
+        let text = report("f", &config, series);
         let numbers = |start: &str| -> Vec<usize> {
             let line = text.lines().find(|line| line.starts_with(start)).unwrap();
             line.split(' ')
@@ -97,7 +106,10 @@ mod tests {
         // Each line is rounded up to a KiB by itself.
         assert!(memory[2].abs_diff(sum) <= 4, "{text}");
         assert!(b[2] > a[2], "a fast probe keeps more: {text}");
-        assert!(text.contains("series: about 99"), "{text}");
+        assert!(
+            text.contains("series: 7 with native histograms, 99 with"),
+            "{text}"
+        );
         assert!(
             text.contains("warning: limits.packets_per_second"),
             "{text}"

@@ -630,20 +630,11 @@ fn validate_sessions(count: u32) -> Rule<u32> {
     }
 }
 
-/// A histogram family, without prefix and unit; `flow_rtt` comes with a later version and
+/// A histogram family, without prefix and unit. `flow_rtt` comes with a later version and
 /// is in the defaults.
 fn validate_family(name: &str) -> Rule<()> {
-    let known = [
-        "probe_rtt",
-        "flow_rtt",
-        "probe_round_trip",
-        "probe_response",
-        "probe_reflector_dwell",
-        "probe_delay",
-        "probe_ipdv",
-        "probe_pdv",
-        "probe_schedule_error",
-    ];
+    let mut known = exporter::table::histogram_names();
+    known.push("flow_rtt");
     validate_word(name, &known).map(|_| ())
 }
 

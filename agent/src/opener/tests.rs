@@ -1,0 +1,154 @@
+//! The list is closed: what is asked for, what is refused, and what the process may do.
+
+use super::*;
+
+const CONFIG: &str = "[[probe]]\ntargets=['10.0.0.1']\nprotocol='icmp'\n\
+    [[probe]]\nname='d'\ntargets=['10.0.0.1']\nprotocol='stamp'\ndevice='lo'\n\
+    [reflector]\nlisten=['127.0.0.1:0']\n";
+
+fn allowed(text: &str) -> Allowed {
+    Allowed::by(&Config::parse("f", text).unwrap())
+}
+
+fn udp(device: Option<&str>) -> Request {
+    Request::Udp {
+        ipv6: false,
+        device: device.map(str::to_owned),
+    }
+}
+
+fn icmp(device: Option<&str>) -> Request {
+    Request::Icmp {
+        ipv6: true,
+        device: device.map(str::to_owned),
+    }
+}
+
+#[test]
+fn requests_read_back_and_nothing_else_does() {
+    for request in [
+        udp(None),
+        udp(Some("eth0")),
+        icmp(None),
+        icmp(Some("lo")),
+        Request::Reflect { index: 517 },
+    ] {
+        assert_eq!(Request::decode(&request.encode()), Some(request));
+    }
+    for bytes in [
+        &b""[..],
+        b"\x01",
+        b"\x00\x00",
+        b"\x04\x00",
+        b"\x01\x02eth0",
+        b"\x03\x00\x01",
+        b"\x03\x00\x00\x00\x00",
+        b"\x03\x01\x00\x00",
+        b"\x01\x00\xff\xfe",
+    ] {
+        assert_eq!(Request::decode(bytes), None, "{bytes:?}");
+    }
+}
+
+#[test]
+fn only_what_is_configured_is_permitted() {
+    let allowed = allowed(CONFIG);
+    for fine in [udp(Some("lo")), icmp(None), Request::Reflect { index: 0 }] {
+        assert!(allowed.permits(&fine), "{fine:?}");
+    }
+    for forged in [
+        udp(None),
+        udp(Some("eth0")),
+        icmp(Some("lo")),
+        Request::Reflect { index: 1 },
+    ] {
+        assert!(!allowed.permits(&forged), "{forged:?}");
+        let (bytes, fd) = answer(&allowed, &forged.encode());
+        assert_eq!(bytes, REFUSED.to_be_bytes());
+        assert!(fd.is_none());
+    }
+}
+
+#[test]
+fn capabilities_follow_from_the_configuration() {
+    let names = |text: &str| -> Vec<&str> {
+        allowed(text)
+            .capabilities()
+            .into_iter()
+            .map(Capability::as_str)
+            .collect()
+    };
+    assert!(names("").is_empty());
+    assert!(names("[[probe]]\ntargets=['a']\nprotocol='stamp'").is_empty());
+    assert_eq!(names("[[probe]]\ntargets=['a']"), ["CAP_NET_RAW"]);
+    assert_eq!(
+        names("[[probe]]\ntargets=['a']\nprotocol='stamp'\ndevice='x'"),
+        ["CAP_NET_RAW"]
+    );
+    assert_eq!(names("[reflector]"), ["CAP_NET_BIND_SERVICE"]);
+    assert!(names("[reflector]\nlisten=['0.0.0.0:8620']").is_empty());
+    assert_eq!(
+        names("[[probe]]\ntargets=['a']\nprotocol='stamp'\ninterval='1ms'"),
+        ["CAP_NET_ADMIN"]
+    );
+}
+
+#[test]
+fn it_serves_over_its_channel_until_the_agent_is_gone() {
+    // A thread in the child's place: the same loop, in this process.
+    let allowed = allowed(
+        "[[probe]]\ntargets=['a']\nprotocol='stamp'\n[reflector]\nlisten=['127.0.0.1:0']\n",
+    );
+    let (ours, theirs) = sys::fdpass::pair().unwrap();
+    let served = allowed.clone();
+    let server = std::thread::spawn(move || serve(&theirs, &served));
+    let opener = Opener {
+        allowed: Arc::new(allowed),
+        channel: Some(Arc::new(Mutex::new(UnixStream::from(ours)))),
+        pid: None,
+    };
+    let fd = opener.socket(&SocketSpec::udp(false)).unwrap();
+    let socket = std::net::UdpSocket::from(fd);
+    assert_eq!(socket.local_addr().unwrap().port(), 0);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let fd = opener.reflect(listen).unwrap();
+    assert_ne!(
+        std::net::UdpSocket::from(fd).local_addr().unwrap().port(),
+        0
+    );
+
+    for forged in [&b"\x02\x00"[..], b"\x01\x00lo", b"garbage", &[0xff; 200]] {
+        let error = opener.ask_bytes(forged).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("restart to allow it"), "{error}");
+    }
+    // Too long for its buffer: the opener ends rather than guess.
+    drop(opener);
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn errors_keep_their_number() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let text = format!("[reflector]\nlisten=['{}']\n", taken.local_addr().unwrap());
+    let (bytes, fd) = answer(&allowed(&text), &Request::Reflect { index: 0 }.encode());
+    assert!(fd.is_none());
+    let errno = i32::from_be_bytes(bytes.try_into().unwrap());
+    let error = io::Error::from_raw_os_error(errno);
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn without_a_process_the_agent_opens_by_itself() {
+    let opener = Opener {
+        allowed: Arc::new(allowed(CONFIG)),
+        channel: None,
+        pid: None,
+    };
+    assert!(opener.socket(&SocketSpec::udp(false)).is_ok());
+    assert_eq!(
+        opener.missing(CapSet::default()),
+        ["CAP_NET_RAW"],
+        "port 0 needs no capability"
+    );
+}

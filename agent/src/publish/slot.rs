@@ -1,0 +1,147 @@
+//! One target of the publisher: its names, its series over all its sessions, and the part
+//! of the snapshot that is shared until something changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::{LossTotals, Output, SessionEvent, TargetKey, WallNanos};
+use record::TargetSeries;
+use record::series::ClassicBounds;
+use record::snapshot::{Labels, TargetSnapshot};
+
+use crate::config::report::TICK_NS;
+use crate::targets::{Name, Wanted};
+
+/// A target of this process; stays over changes of its address.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SlotId(pub u32);
+
+/// See the module.
+pub struct Slot {
+    /// The configured name of the probe.
+    pub probe: Arc<str>,
+    /// The target as configured.
+    pub target: Arc<str>,
+    /// Labels of the probe.
+    pub labels: Labels,
+    /// Why it cannot be probed now.
+    pub problem: String,
+    protocol_requested: &'static str,
+    interval_ns: u64,
+    since: WallNanos,
+    key: TargetKey,
+    address: Option<String>,
+    series: TargetSeries,
+    /// Loss of sessions that are over.
+    loss_before: LossTotals,
+    /// What each session told last: sessions count from their own beginning, series from
+    /// theirs. For a moment there are two, when the address changed.
+    loss_of: BTreeMap<TargetKey, LossTotals>,
+    shared: Option<Arc<TargetSnapshot>>,
+}
+
+impl Slot {
+    /// A target that has not been probed yet.
+    pub fn new((probe, target): &Name, wanted: &Wanted, bounds: &ClassicBounds) -> Self {
+        Self {
+            probe: Arc::clone(probe),
+            target: Arc::clone(target),
+            labels: Arc::clone(&wanted.labels),
+            problem: String::new(),
+            protocol_requested: wanted.protocol(),
+            interval_ns: wanted.how.interval_ns,
+            since: sys::clock::wall_now(),
+            key: TargetKey(u32::MAX),
+            address: None,
+            series: TargetSeries::new(wanted.how.interval_ns, TICK_NS, bounds),
+            loss_before: LossTotals::default(),
+            loss_of: BTreeMap::new(),
+            shared: None,
+        }
+    }
+
+    /// The series go on with another session.
+    pub fn begin_session(&mut self, key: TargetKey, address: String) {
+        self.key = key;
+        self.address = Some(address);
+        self.problem.clear();
+    }
+
+    /// A session is over and all its results are read.
+    pub fn end_session(&mut self, key: TargetKey) {
+        if let Some(loss) = self.loss_of.remove(&key) {
+            self.loss_before = plus(&self.loss_before, &loss);
+        }
+    }
+
+    /// Something changed: the next snapshot is made anew.
+    pub fn touch(&mut self) {
+        self.shared = None;
+    }
+
+    /// Takes one result of a session; an event is given back.
+    pub fn apply(&mut self, key: TargetKey, output: &Output) -> Option<SessionEvent> {
+        self.touch();
+        if let Output::Loss(loss) = output {
+            self.loss_of.insert(key, *loss);
+            let total = self
+                .loss_of
+                .values()
+                .fold(self.loss_before, |sum, one| plus(&sum, one));
+            return self.series.apply(&Output::Loss(total));
+        }
+        self.series.apply(output)
+    }
+
+    /// Ends an interval.
+    pub fn tick(&mut self) {
+        let settled = self.series.settled_loss();
+        self.series.tick();
+        if self.series.settled_loss() != settled {
+            self.touch();
+        }
+    }
+
+    /// As at the last tick; the same `Arc` while nothing changes.
+    pub fn snapshot(&mut self) -> Arc<TargetSnapshot> {
+        if let Some(shared) = &self.shared {
+            return Arc::clone(shared);
+        }
+        let series = &self.series;
+        let snapshot = Arc::new(TargetSnapshot {
+            key: self.key,
+            probe: Arc::clone(&self.probe),
+            target: Arc::clone(&self.target),
+            labels: Arc::clone(&self.labels),
+            address: self.address.clone(),
+            az_id: String::new(),
+            protocol_requested: self.protocol_requested,
+            protocol: series.protocol.map(|(protocol, _)| protocol),
+            why: series.protocol.map(|(_, why)| why),
+            interval_ns: self.interval_ns,
+            since: self.since,
+            counters: series.counters,
+            gauges: series.gauges,
+            stamped: series.stamped,
+            loss: series.loss,
+            settled_loss: series.settled_loss(),
+            problem: self.problem.clone(),
+            series: series.snapshot(),
+        });
+        self.shared = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+}
+
+/// Losses of two sessions of one target. Directions are told if either tells them; what
+/// the other could not tell is unattributed there already.
+fn plus(a: &LossTotals, b: &LossTotals) -> LossTotals {
+    LossTotals {
+        lost: a.lost + b.lost,
+        local: a.local + b.local,
+        forward: a.forward + b.forward,
+        reverse: a.reverse + b.reverse,
+        unattributed: a.unattributed + b.unattributed,
+        directed: a.directed || b.directed,
+    }
+}
