@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cleanup;
+pub mod demo;
 pub mod host;
 pub mod nft;
 pub mod proxy;

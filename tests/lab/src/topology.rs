@@ -4,6 +4,7 @@
 //! address from the start (unless told otherwise), so that no probe waits for ARP.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use anyhow::Result;
 use base::Direction;
@@ -113,6 +114,19 @@ impl Relayed {
     /// # Errors
     /// When a namespace or a link cannot be made or the relay does not start.
     pub fn new(lab: &Lab, options: LinkOptions, config: &RelayConfig) -> Result<Self> {
+        Self::with_program(lab, options, config, &crate::relay::process::program()?)
+    }
+
+    /// As [`Relayed::new`], with the relay's program at `path`.
+    ///
+    /// # Errors
+    /// As [`Relayed::new`].
+    pub fn with_program(
+        lab: &Lab,
+        options: LinkOptions,
+        config: &RelayConfig,
+        path: &Path,
+    ) -> Result<Self> {
         let (a, b, between) = (lab.host("a")?, lab.host("b")?, lab.host("relay")?);
         // A silent bridge: its kernel must not answer or announce anything.
         between.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
@@ -127,7 +141,7 @@ impl Relayed {
         ] {
             host.offloads_off(device)?;
         }
-        let relay = Relay::start(&between, config)?;
+        let relay = Relay::start_program(&between, config, path)?;
         address_pair(&a, &b, options)?;
         Ok(Self {
             a,

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Direct, Lab, LinkOptions, RelayConfig, Relayed, Running};
+use lab::{Direct, Lab, LinkOptions, Relay, RelayConfig, Relayed, Running};
 use libtest_mimic::Trial;
 use netsonde_e2e::trial;
 

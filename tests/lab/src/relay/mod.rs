@@ -12,9 +12,11 @@ pub mod frame;
 pub mod log;
 pub mod process;
 pub mod reordering;
+pub mod truth;
 
 pub use config::{
     Corrupt, Delay, Duplicate, Impairment, Loss, Matching, MtuLimit, Pick, RelayConfig, Reorder,
 };
 pub use log::{DirectionTotals, Record, RelayLog, Verdict};
 pub use process::Relay;
+pub use truth::Truth;

@@ -59,12 +59,21 @@ impl Relay {
     /// # Errors
     /// When there is no program, or it does not become ready.
     pub fn start(host: &Host, config: &RelayConfig) -> Result<Self> {
+        Self::start_program(host, config, &program()?)
+    }
+
+    /// As [`Relay::start`], with the program at `path`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_program(host: &Host, config: &RelayConfig, path: &Path) -> Result<Self> {
+        let program = path;
         let name = format!("netsonde-{}.relay", host.namespace().name());
         let log = std::env::temp_dir().join(name);
         let path = log
             .to_str()
             .context("a temporary folder with a strange name")?;
-        let running = host.spawn(program()?, &["--log", path])?;
+        let running = host.spawn(program, &["--log", path])?;
         let mut relay = Self {
             running: Some(running),
             log,

@@ -1,0 +1,82 @@
+//! Steps of a run: each named, timed, and remembered if it failed. A failed step does not
+//! stop those that do not need it.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Success or failure as an exit code.
+pub(crate) fn code(success: bool) -> ExitCode {
+    if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether a step's output says by itself how many tests passed.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// cargo test: yes.
+    Itself,
+    /// A check such as clippy: it counts as one in our closing line.
+    AsOne,
+}
+
+struct Done {
+    name: String,
+    took: Duration,
+    success: bool,
+    counts: Counts,
+}
+
+/// The steps so far.
+#[derive(Default)]
+pub(crate) struct Steps(Vec<Done>);
+
+impl Steps {
+    /// Runs a step; returns whether it succeeded.
+    pub(crate) fn run(&mut self, name: &str, counts: Counts, work: impl FnOnce() -> bool) -> bool {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let success = work();
+        let took = start.elapsed();
+        let verdict = if success { "done" } else { "FAILED" };
+        println!("== {name}: {verdict} in {:.1} s", took.as_secs_f64());
+        self.0.push(Done {
+            name: name.to_owned(),
+            took,
+            success,
+            counts,
+        });
+        success
+    }
+
+    /// Runs a command as a step.
+    pub(crate) fn command(&mut self, name: &str, counts: Counts, command: &mut Command) -> bool {
+        self.run(name, counts, || match command.status() {
+            Ok(status) => status.success(),
+            Err(error) => {
+                println!("{command:?}: {error}");
+                false
+            }
+        })
+    }
+
+    /// The table of times, and the verdict.
+    pub(crate) fn finish(&self) -> ExitCode {
+        println!();
+        for done in &self.0 {
+            let verdict = if done.success { "" } else { "  FAILED" };
+            println!("{:>8.1} s  {}{verdict}", done.took.as_secs_f64(), done.name);
+        }
+        let total: Duration = self.0.iter().map(|done| done.took).sum();
+        println!("{:>8.1} s  in all", total.as_secs_f64());
+        // Test runners print their own counts; the checks among the steps have nobody else.
+        let checks = || self.0.iter().filter(|done| done.counts == Counts::AsOne);
+        let failed = checks().filter(|done| !done.success).count();
+        if checks().count() > 0 {
+            println!("{} passed, {failed} failed", checks().count() - failed);
+        }
+        code(self.0.iter().all(|done| done.success))
+    }
+}

@@ -1,0 +1,216 @@
+//! The one test command: every tier of DESIGN section 8, cheap ones first.
+
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use anyhow::{Result, bail};
+
+use crate::machine::{cargo, cargo_nightly, is_ci, is_root, release, root, target, works};
+use crate::steps::{Counts, Steps};
+use crate::{packages, tools};
+
+/// What to leave out or add.
+#[derive(Copy, Clone, Default)]
+pub(crate) struct Options {
+    long: bool,
+    checked: bool,
+}
+
+impl Options {
+    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self::default();
+        for word in words {
+            match *word {
+                "--long" => options.long = true,
+                "--checked" => options.checked = true,
+                other => bail!("unknown option {other} (--long, --checked)"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn fmt(steps: &mut Steps) -> bool {
+    steps.command(
+        "fmt",
+        Counts::AsOne,
+        cargo().args(["fmt", "--all", "--check"]),
+    )
+}
+
+fn clippy(steps: &mut Steps) -> bool {
+    let args = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    steps.command("clippy", Counts::AsOne, cargo().args(args))
+}
+
+fn docs(steps: &mut Steps) -> bool {
+    let args = ["doc", "--workspace", "--no-deps", "--locked"];
+    let mut cargo = cargo();
+    cargo.env("RUSTDOCFLAGS", "-D warnings").args(args);
+    steps.command("rustdoc", Counts::AsOne, &mut cargo)
+}
+
+/// Formatting, lints and documentation alone.
+pub(crate) fn check() -> Result<ExitCode> {
+    let mut steps = Steps::default();
+    fmt(&mut steps);
+    clippy(&mut steps);
+    docs(&mut steps);
+    Ok(steps.finish())
+}
+
+/// All of it.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let mut steps = Steps::default();
+    // apt waits for the network while cargo uses the processor.
+    let wanted = [packages::LAB, packages::TEST].concat();
+    let installing = thread::spawn(move || packages::install(&wanted));
+
+    if !options.checked {
+        fmt(&mut steps);
+    }
+    let args = [
+        "test",
+        "--locked",
+        "--package",
+        "netsonde-e2e",
+        "--lib",
+        "--test",
+        "arrows",
+    ];
+    steps.command("arrows", Counts::Itself, cargo().args(args));
+    if !options.checked {
+        clippy(&mut steps);
+    }
+    let args = [
+        "test",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "netsonde-e2e",
+    ];
+    steps.command("unit tests", Counts::Itself, cargo().args(args));
+
+    let args = ["build", "--release", "--locked", "--bins"];
+    let packages = ["--package", "netsonde", "--package", "netsonde-lab"];
+    let built = steps.command(
+        "release build",
+        Counts::AsOne,
+        cargo().args(args).args(packages),
+    );
+    if !options.checked {
+        docs(&mut steps);
+    }
+
+    let installed = steps.run("Debian packages", Counts::AsOne, || {
+        match installing.join() {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                println!("{error:#}");
+                false
+            }
+            Err(_) => false,
+        }
+    });
+    if built {
+        let mut found = Vec::new();
+        if installed {
+            steps.run("peers to compare with", Counts::AsOne, || {
+                found = tools::environment();
+                // Without one its tests are ignored; where nothing may be, they fail.
+                true
+            });
+        }
+        let mut environment: Vec<(&str, String)> = found
+            .into_iter()
+            .map(|(name, path)| (name, path.to_string_lossy().into_owned()))
+            .collect();
+        for (name, program) in [
+            ("NETSONDE_BIN", "netsonde"),
+            ("NETSONDE_RELAY", "netsonde-relay"),
+        ] {
+            environment.push((name, release(program).to_string_lossy().into_owned()));
+        }
+        if is_ci() {
+            environment.push(("CI", "true".into()));
+        }
+        if options.long {
+            environment.push(("NETSONDE_LONG", "1".into()));
+        }
+        lab(&mut steps, &environment);
+    }
+    fuzz(&mut steps, if options.long { 300 } else { 10 });
+    Ok(steps.finish())
+}
+
+/// The lab tests: cargo builds them as whoever we are, root runs them.
+fn lab(steps: &mut Steps, environment: &[(&str, String)]) {
+    let mut cargo = cargo();
+    cargo.args(["test", "--locked", "--package", "netsonde-e2e"]);
+    cargo.envs(environment.iter().map(|(name, value)| (name, value)));
+    if !is_root() {
+        // sudo keeps no environment: hand on what the tests look at.
+        let mut runner = String::from("sudo env");
+        for (name, value) in environment {
+            runner += &format!(" {name}={value}");
+        }
+        if let Ok(path) = std::env::var("PATH") {
+            runner += &format!(" PATH={path}:/usr/sbin:/sbin");
+        }
+        let triple = host_triple().to_uppercase().replace('-', "_");
+        cargo.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner);
+    }
+    steps.command("lab tests", Counts::Itself, &mut cargo);
+}
+
+fn host_triple() -> String {
+    let output = Command::new("rustc").arg("-vV").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("host: "));
+    line.unwrap_or("x86_64-unknown-linux-gnu").to_owned()
+}
+
+/// Every fuzz target for so long, where cargo-fuzz and a nightly are.
+fn fuzz(steps: &mut Steps, seconds: u32) {
+    let folder = root().join("tests/fuzz");
+    if !folder.join("Cargo.toml").exists() {
+        return;
+    }
+    if !works(cargo_nightly().args(["fuzz", "--version"])) {
+        println!("\nfuzz targets are not run: no cargo-fuzz with a nightly toolchain");
+        return;
+    }
+    let list = cargo_nightly()
+        .args(["fuzz", "list", "--fuzz-dir"])
+        .arg(&folder)
+        .output();
+    let targets = match list {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+        _ => {
+            steps.run("fuzz list", Counts::AsOne, || false);
+            return;
+        }
+    };
+    for name in targets.split_whitespace() {
+        let mut fuzz = cargo_nightly();
+        fuzz.args(["fuzz", "run", "--fuzz-dir"])
+            .arg(&folder)
+            .arg("--target-dir")
+            .arg(target().join("fuzz"))
+            .arg(name)
+            .arg("--")
+            .arg(format!("-max_total_time={seconds}"));
+        steps.command(&format!("fuzz {name}"), Counts::AsOne, &mut fuzz);
+    }
+}
