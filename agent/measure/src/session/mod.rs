@@ -73,8 +73,10 @@ pub struct Config {
     pub opening_first: bool,
     /// Number of the first probe.
     pub first_sequence: u32,
-    /// For phase, Poisson gaps and identifiers.
+    /// For phase and Poisson gaps.
     pub seed: u64,
+    /// The port it leaves from, for the records; 0 where there is none.
+    pub source_port: u16,
 }
 
 /// What a session hands on.

@@ -66,9 +66,9 @@ impl Session {
         }
         let elapsed = now.since(slot.sent);
         if slot.kind == Kind::Opening {
-            self.opening_answered(&slot, &reply, elapsed, now, out);
+            self.opening_answered(&slot, &reply, elapsed, now);
         }
-        let seen = self.place_in_order(index, &reply, now, out);
+        let seen = self.place_in_order(index, &reply, out);
         if let Some(report) = reply.report {
             self.queue_report(index, report);
         }
@@ -76,14 +76,7 @@ impl Session {
         true
     }
 
-    fn opening_answered(
-        &mut self,
-        slot: &Slot,
-        reply: &Reply,
-        elapsed: u64,
-        now: MonoNanos,
-        out: &mut impl FnMut(Emission),
-    ) {
+    fn opening_answered(&mut self, slot: &Slot, reply: &Reply, elapsed: u64, now: MonoNanos) {
         let sequence = reply.reflector_sequence.unwrap_or(reply.sequence);
         let reporting = reply.report.is_some();
         let found = self.opening.answered(
@@ -118,7 +111,8 @@ impl Session {
             );
         }
         self.gauges_stale = true;
-        let _ = out;
+        // Whoever shows loss learns now that it has directions.
+        self.unpublished_since = self.unpublished_since.or(Some(now));
     }
 
     /// Begins the reflector's order with its number `base`, which answered probe `index`.
@@ -135,7 +129,6 @@ impl Session {
         &mut self,
         index: u64,
         reply: &Reply,
-        now: MonoNanos,
         out: &mut impl FnMut(Emission),
     ) -> Option<Seen> {
         if !matches!(self.reflector, Reflector::Stateful | Reflector::Reporting) {
@@ -144,7 +137,7 @@ impl Session {
         let place = unwrap_sequence(reply.reflector_sequence?, self.order.end());
         let received_at = reply.reflector?.0;
         if place + 1 < self.order.end() && received_at > self.highest_received_at {
-            self.reflector_restarted(index, reply, now, out);
+            self.reflector_restarted(index, reply, out);
             return Some(Seen::New);
         }
         self.drain_order(self.retired, self.order.start_for(place), out);
@@ -172,13 +165,7 @@ impl Session {
         self.slots.copy(index).is_some_and(|slot| slot.counted())
     }
 
-    fn reflector_restarted(
-        &mut self,
-        index: u64,
-        reply: &Reply,
-        now: MonoNanos,
-        out: &mut impl FnMut(Emission),
-    ) {
+    fn reflector_restarted(&mut self, index: u64, reply: &Reply, out: &mut impl FnMut(Emission)) {
         emit(out, Output::Count(Counter::ReflectorResets, 1));
         self.event(EventKind::ReflectorReset, 0, 0, out);
         self.drain_order(u64::MAX, u64::MAX, out);
@@ -196,7 +183,6 @@ impl Session {
             // Learn the new session's counters soon.
             self.last_report = MonoNanos(0);
         }
-        let _ = now;
     }
 
     fn take_verdict(
@@ -518,7 +504,7 @@ impl Session {
         out(Emission::Result(ProbeResult {
             sequence,
             reflector_sequence: answer.and_then(|answer| answer.reflector_sequence),
-            source_port: 0,
+            source_port: self.config.source_port,
             stamps: [t1, reflector.map(|r| r.0), reflector.map(|r| r.1), t4],
             rtt_ns: measured.map(|(_, _, delays)| delays.rtt_ns()),
             schedule_error_ns: Some(slot.schedule_error_ns()),

@@ -5,7 +5,9 @@ use base::{Counter, EventKind, Gauge, LossTotals, MonoNanos, Output, Quantity, V
 use wire::report::Report;
 
 use super::slots::{Slot, State};
-use super::{Emission, Kind, Reflector, STAMP_PATIENCE_NS, Session, emit, sample};
+use super::{
+    Alignment, Emission, Kind, Reflector, STAMP_PATIENCE_NS, Session, Split, emit, sample,
+};
 use crate::runs::Run;
 
 /// Loss that no report has explained for so long goes out as unattributed.
@@ -271,7 +273,7 @@ impl Session {
                 let split = self
                     .alignment
                     .as_ref()
-                    .map_or_else(Default::default, |a| a.split());
+                    .map_or_else(Split::default, Alignment::split);
                 let forward = split.forward + self.closed_split.forward;
                 let reverse = split.reverse + self.closed_split.reverse;
                 let known = forward + reverse + split.unattributed + self.closed_split.unattributed;

@@ -76,6 +76,7 @@ fn config(count: u64) -> Config {
         opening_first: true,
         first_sequence: 0,
         seed: 1,
+        source_port: 40_000,
     }
 }
 

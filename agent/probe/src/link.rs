@@ -1,0 +1,206 @@
+//! One connected socket to one target: sends probes, reads TX stamps, errors and replies.
+//!
+//! A socket per session, so that an error of one target cannot cost another its probes
+//! (kernel-and-lab E2), and so that the kernel lets in only what comes from the target.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use sys::socket::{Batch, ErrorBatch, Pmtu, ProbeSocket, SocketKind, SocketSpec};
+
+use crate::OpenSocket;
+use crate::target::{DontFragment, TargetSpec};
+
+/// Kernel memory of one queued stamp or small reply, a little high (kernel-and-lab E1: 128
+/// pairs fill 212 992 bytes).
+const QUEUED_BYTES: u64 = 1_664;
+/// `SO_RCVBUF` is not asked to be larger.
+const MAX_RECEIVE_BUFFER: u64 = 8 << 20;
+/// Sends without own ids that may wait for their stamps.
+const MAX_IDS: usize = 65_536;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: ProbeSocket,
+    pub(crate) local: SocketAddr,
+    pub(crate) stamped: bool,
+    own_ids: bool,
+    /// Without own ids: the kernel's count of the oldest of `sent`, and the probes' numbers.
+    oldest_id: u32,
+    sent: VecDeque<u32>,
+    overflow: u32,
+    receive_buffer: usize,
+    hardware: bool,
+}
+
+/// What could not be done, on what.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} for {address}: {source}")]
+pub struct AddError {
+    /// The step that failed.
+    pub step: &'static str,
+    /// The target.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl Link {
+    /// Opens and prepares a socket to the target of `spec`.
+    pub(crate) fn open(
+        spec: &TargetSpec,
+        kind: SocketKind,
+        open: &mut OpenSocket,
+    ) -> Result<Self, AddError> {
+        let ipv6 = spec.address.is_ipv6();
+        let wanted = SocketSpec {
+            ipv6,
+            kind,
+            device: spec.device.clone(),
+        };
+        let what = if kind == SocketKind::Udp {
+            "open a UDP socket"
+        } else {
+            "open an ICMP socket"
+        };
+        let failed = |step| {
+            move |source| AddError {
+                step,
+                address: spec.address,
+                source,
+            }
+        };
+        let fd = open(&wanted).map_err(failed(what))?;
+        let socket = ProbeSocket::from_fd(fd, &wanted).map_err(failed("take the socket"))?;
+
+        socket.set_ttl(spec.ttl).map_err(failed("set the TTL"))?;
+        if spec.tos != 0 {
+            socket.set_tos(spec.tos).map_err(failed("set the DSCP"))?;
+        }
+        let pmtu = match spec.fragment {
+            DontFragment::Probe => Pmtu::Probe,
+            DontFragment::Do => Pmtu::Do,
+            DontFragment::Dont => Pmtu::Dont,
+        };
+        socket.set_pmtu(pmtu).map_err(failed("set DF"))?;
+        socket
+            .receive_ttl_tos_pktinfo()
+            .map_err(failed("ask for received TTLs"))?;
+        socket
+            .receive_errors_on()
+            .map_err(failed("ask for ICMP errors"))?;
+        // Stamps and replies of one second share the buffer: a stall must not look like loss.
+        let per_second = 1_000_000_000 / spec.interval_ns.max(1) + 64;
+        let wanted_buffer = (2 * per_second * QUEUED_BYTES).clamp(212_992, MAX_RECEIVE_BUFFER);
+        let receive_buffer = socket
+            .set_receive_buffer(usize::try_from(wanted_buffer).unwrap_or(212_992))
+            .map_err(failed("set the receive buffer"))?;
+        let hardware = sys::device::outgoing_device(spec.address.ip())
+            .and_then(|device| sys::device::hardware_stamping(&device).ok())
+            .is_some_and(|stamping| stamping.rx && stamping.tx);
+        let mode = socket
+            .enable_stamps(hardware)
+            .or_else(|_| socket.enable_stamps(false))
+            .ok();
+
+        let any: IpAddr = if ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let mut peer = spec.address;
+        if kind != SocketKind::Udp {
+            peer.set_port(0);
+        }
+        socket
+            .bind(SocketAddr::new(any, 0))
+            .map_err(failed("bind a port"))?;
+        socket.connect(peer).map_err(failed("find a route"))?;
+        let local = socket
+            .local_addr()
+            .map_err(failed("read the local address"))?;
+        Ok(Self {
+            socket,
+            local,
+            stamped: mode.is_some(),
+            own_ids: mode.is_some_and(|mode| mode.own_ids),
+            oldest_id: 0,
+            sent: VecDeque::new(),
+            overflow: 0,
+            receive_buffer,
+            hardware,
+        })
+    }
+
+    /// Sends one packet; the probe's number comes back with its stamp.
+    pub(crate) fn send(&mut self, payload: &[u8], sequence: u32) -> Result<(), i32> {
+        let id = self.own_ids.then_some(sequence);
+        match self.socket.send(payload, id) {
+            Ok(_) => {
+                if self.stamped && !self.own_ids {
+                    self.sent.push_back(sequence);
+                    if self.sent.len() > MAX_IDS {
+                        self.sent.pop_front();
+                        self.oldest_id = self.oldest_id.wrapping_add(1);
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+
+    /// The probe that a stamp's id belongs to.
+    pub(crate) fn sequence_of(&mut self, id: u32) -> Option<u32> {
+        if self.own_ids {
+            return Some(id);
+        }
+        let offset = usize::try_from(id.wrapping_sub(self.oldest_id)).ok()?;
+        let sequence = self.sent.get(offset).copied()?;
+        // Stamps come in order; with a device's stamps each probe has two.
+        let keep = if self.hardware {
+            offset.saturating_sub(64)
+        } else {
+            offset
+        };
+        self.sent.drain(..keep);
+        self.oldest_id = self
+            .oldest_id
+            .wrapping_add(u32::try_from(keep).unwrap_or(0));
+        Some(sequence)
+    }
+
+    pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        self.socket.receive(batch)
+    }
+
+    pub(crate) fn receive_errors(&self, batch: &mut ErrorBatch) -> io::Result<usize> {
+        self.socket.receive_errors(batch)
+    }
+
+    /// Datagrams dropped at this socket since the last call, from `SO_RXQ_OVFL`'s total.
+    pub(crate) fn dropped(&mut self, total: u32) -> u64 {
+        let new = total.wrapping_sub(self.overflow);
+        // Totals of a batch may be read out of order; they never go back by much.
+        if new == 0 || new > u32::MAX / 2 {
+            return 0;
+        }
+        self.overflow = total;
+        u64::from(new)
+    }
+
+    /// Whether so many messages at once came near to filling the buffer, so that stamps may
+    /// have been lost: those are in no counter.
+    pub(crate) fn nearly_full(&self, messages: usize) -> bool {
+        messages as u64 * QUEUED_BYTES / 2 > self.receive_buffer as u64 / 2
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
