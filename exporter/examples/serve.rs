@@ -1,6 +1,7 @@
 //! Serves a target with a known distribution, to look at with a real Prometheus:
 //! `cargo run -p netsonde-exporter --example serve -- 127.0.0.1:9862`.
 //!
+//! A second argument gives a number of targets, all alike, to see what a scrape costs.
 //! Every tick records the same 2 000 values (three decades with a tail), so that
 //! `histogram_quantile` over any range must give the quantiles that are printed here.
 
@@ -43,6 +44,10 @@ fn main() -> std::io::Result<()> {
     let values = values();
     let mut sorted = values.clone();
     sorted.sort_unstable();
+    let targets: u32 = std::env::args()
+        .nth(2)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(1);
     for (name, rank) in [("p50", 1_000), ("p90", 1_800), ("p99", 1_980)] {
         println!("{name} {} s", sorted[rank - 1] as f64 / 1e9);
     }
@@ -56,26 +61,30 @@ fn main() -> std::io::Result<()> {
     let snapshot = |series: &TargetSeries| Snapshot {
         not_ready: Vec::new(),
         started_at: start,
-        targets: vec![Arc::new(TargetSnapshot {
-            key: TargetKey(0),
-            probe: Arc::from("example"),
-            target: Arc::from("nowhere"),
-            labels: Arc::from([]),
-            address: None,
-            az_id: String::new(),
-            protocol_requested: "stamp",
-            protocol: None,
-            why: None,
-            interval_ns: second / 2_000,
-            since: start,
-            counters: series.counters,
-            gauges: series.gauges,
-            stamped: series.stamped,
-            loss: series.loss,
-            settled_loss: series.settled_loss(),
-            problem: String::new(),
-            series: series.snapshot(),
-        })],
+        targets: (0..targets)
+            .map(|number| {
+                Arc::new(TargetSnapshot {
+                    key: TargetKey(number),
+                    probe: Arc::from("example"),
+                    target: Arc::from(format!("nowhere-{number}")),
+                    labels: Arc::from([]),
+                    address: None,
+                    az_id: String::new(),
+                    protocol_requested: "stamp",
+                    protocol: None,
+                    why: None,
+                    interval_ns: second / 2_000,
+                    since: start,
+                    counters: series.counters,
+                    gauges: series.gauges,
+                    stamped: series.stamped,
+                    loss: series.loss,
+                    settled_loss: series.settled_loss(),
+                    problem: String::new(),
+                    series: series.snapshot(),
+                })
+            })
+            .collect(),
         ..Snapshot::starting(build.clone(), now())
     };
     let (sender, receiver) = tokio::sync::watch::channel(Arc::new(snapshot(&series)));

@@ -74,12 +74,24 @@ pub fn encode(
     stats: &ExportStats,
     format: Format,
 ) -> prometheus::Result<Vec<u8>> {
-    let families = gather::families(snapshot, encoding, stats, format == Format::Protobuf);
     let mut body = Vec::new();
-    match format {
-        Format::Text => TextEncoder::new().encode(&families, &mut body)?,
-        Format::Protobuf => ProtobufEncoder::new().encode(&families, &mut body)?,
-    }
+    let mut result = Ok(());
+    gather::families(
+        snapshot,
+        encoding,
+        stats,
+        format == Format::Protobuf,
+        &mut |family| {
+            if result.is_ok() {
+                let one = std::slice::from_ref(&family);
+                result = match format {
+                    Format::Text => TextEncoder::new().encode(one, &mut body),
+                    Format::Protobuf => ProtobufEncoder::new().encode(one, &mut body),
+                };
+            }
+        },
+    );
+    result?;
     Ok(body)
 }
 

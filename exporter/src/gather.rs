@@ -49,29 +49,29 @@ impl Encoding {
     }
 }
 
-/// All families of a snapshot that have a value. `native` says whether histograms get
-/// their native fields (protobuf only).
-#[must_use]
+/// Gives every family of a snapshot that has a value to `sink`, one by one in the order of
+/// the table, so that only one is in memory. `native` says whether histograms get their
+/// native fields (protobuf only).
 pub fn families(
     snapshot: &Snapshot,
     encoding: &Encoding,
     stats: &ExportStats,
     native: bool,
-) -> Vec<proto::MetricFamily> {
+    sink: &mut dyn FnMut(proto::MetricFamily),
+) {
     let mut gather = Gather {
         snapshot,
         encoding,
         native: native && encoding.native,
-        families: BTreeMap::new(),
-        folded: Vec::new(),
+        current: None,
+        sink,
+        counts: Vec::new(),
     };
-    target::gather(&mut gather);
     agent::gather(&mut gather, stats);
-    table::ALL
-        .iter()
-        .filter_map(|metric| gather.families.remove(metric.name))
-        .filter(|family| !family.metric.is_empty())
-        .collect()
+    target::gather(&mut gather);
+    agent::reflector(&mut gather);
+    agent::series(&mut gather);
+    gather.flush();
 }
 
 /// One value of a label set.
@@ -81,13 +81,15 @@ enum Value<'s> {
     Series(&'s SeriesSnapshot),
 }
 
-struct Gather<'s> {
+struct Gather<'s, 'o> {
     snapshot: &'s Snapshot,
     encoding: &'s Encoding,
     native: bool,
-    families: BTreeMap<&'static str, proto::MetricFamily>,
-    /// Label sets that were folded or left out, by family.
-    folded: Vec<(&'static Metric, usize)>,
+    current: Option<(&'static Metric, proto::MetricFamily)>,
+    sink: &'o mut dyn FnMut(proto::MetricFamily),
+    /// Of the families that grow with the targets: label sets exported, and label sets
+    /// folded or left out.
+    counts: Vec<(&'static Metric, usize, usize)>,
 }
 
 fn pair(name: &str, value: &str) -> proto::LabelPair {
@@ -97,9 +99,17 @@ fn pair(name: &str, value: &str) -> proto::LabelPair {
     pair
 }
 
-impl<'s> Gather<'s> {
+impl<'s> Gather<'s, '_> {
+    /// The family of a metric; the one before is finished.
     fn family(&mut self, metric: &'static Metric) -> &mut Vec<proto::Metric> {
-        let family = self.families.entry(metric.name).or_insert_with(|| {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|(known, _)| *known != metric)
+        {
+            self.flush();
+        }
+        let (_, family) = self.current.get_or_insert_with(|| {
             let mut family = proto::MetricFamily::new();
             family.set_name(metric.name.to_owned());
             family.set_help(metric.help.to_owned());
@@ -108,9 +118,17 @@ impl<'s> Gather<'s> {
                 Kind::Gauge => MetricType::GAUGE,
                 Kind::Histogram => MetricType::HISTOGRAM,
             });
-            family
+            (metric, family)
         });
         &mut family.metric
+    }
+
+    fn flush(&mut self) {
+        if let Some((_, family)) = self.current.take()
+            && !family.metric.is_empty()
+        {
+            (self.sink)(family);
+        }
     }
 
     fn labels(
@@ -236,7 +254,7 @@ impl<'s> Gather<'s> {
                 messages.push(self.message(metric, labels, value, snapshot.started_at.0));
             }
         }
-        self.folded.push((metric, folded));
+        self.counts.push((metric, messages.len(), folded));
         self.family(metric).append(&mut messages);
     }
 }

@@ -143,10 +143,6 @@ table! {
         "Results of probes that did not reach the series.";
     PUBLISH_DURATION = "publish_duration_seconds", Gauge, Seconds, [],
         "How long the last tick of the publisher took.";
-    SERIES = "series", Gauge, Count, ["family"],
-        "Label sets exported, by family.";
-    SERIES_OVERFLOW = "series_overflow", Gauge, Count, ["family"],
-        "Label sets above the limit of a family: counters and histograms are folded into __other__, gauges left out.";
     EXPORT_SCRAPES = "export_scrapes_total", Counter, Count, ["format"],
         "Scrapes answered, by format.";
     EXPORT_ERRORS = "export_errors_total", Counter, Count, ["sink", "reason"],
@@ -160,6 +156,10 @@ table! {
         "T4-T1, as ping would show it: round-trip time with the reflector's dwell.";
     PROBE_RESPONSE = "probe_response_seconds", Histogram, Seconds, ["probe", "target", "protocol"],
         "From the intended send time to the answer: free of coordinated omission.";
+    PROBE_SCHEDULE_ERROR = "probe_schedule_error_seconds", Histogram, Seconds, ["probe", "target", "protocol"],
+        "How late probes left.";
+    PROBE_LOSS_RUN = "probe_loss_run_packets", Histogram, Packets, ["probe", "target", "protocol"],
+        "Lengths of runs of lost packets (RFC 3357).";
     PROBE_DWELL = "probe_reflector_dwell_seconds", Histogram, Seconds, ["probe", "target", "protocol"],
         "Time in the reflector: T3-T2.";
     PROBE_OWD = "probe_one_way_delay_seconds", Histogram, Seconds, ["probe", "target", "protocol", "direction"],
@@ -168,29 +168,13 @@ table! {
         "Change of the one-way delay between consecutive probes (RFC 3393), signed.";
     PROBE_PDV = "probe_pdv_seconds", Histogram, Seconds, ["probe", "target", "protocol", "direction"],
         "One-way delay above the smallest of its interval (RFC 5481).";
-    PROBE_SCHEDULE_ERROR = "probe_schedule_error_seconds", Histogram, Seconds, ["probe", "target", "protocol"],
-        "How late probes left.";
-    PROBE_LOSS_RUN = "probe_loss_run_packets", Histogram, Packets, ["probe", "target", "protocol"],
-        "Lengths of runs of lost packets (RFC 3357).";
-    PROBE_JITTER = "probe_jitter_seconds", Gauge, Seconds, ["probe", "target", "protocol", "direction"],
-        "Interarrival jitter (RFC 3550).";
 
-    PROBE_UP = "probe_up", Gauge, Boolean, ["probe", "target", "protocol"],
-        "Whether the target answers.";
     PROBE_SENT = "probe_sent_packets_total", Counter, Packets, ["probe", "target", "protocol"],
         "Probes that left send().";
     PROBE_RECEIVED = "probe_received_packets_total", Counter, Packets, ["probe", "target", "protocol"],
         "Probes answered in time with usable stamps.";
-    PROBE_LOST = "probe_lost_packets_total", Counter, Packets, ["probe", "target", "protocol", "direction"],
-        "Probes unanswered when their wait passed, by where they were lost; unattributed settles within seconds.";
     PROBE_LATE = "probe_late_packets_total", Counter, Packets, ["probe", "target", "protocol"],
         "Answers to probes that were lost already.";
-    PROBE_DUPLICATES = "probe_duplicate_packets_total", Counter, Packets, ["probe", "target", "protocol", "direction"],
-        "Packets that arrived more than once.";
-    PROBE_REORDERED = "probe_reordered_packets_total", Counter, Packets, ["probe", "target", "protocol", "direction"],
-        "Packets that arrived out of order (RFC 4737).";
-    PROBE_DISCARDED = "probe_discarded_packets_total", Counter, Packets, ["probe", "target", "protocol", "reason"],
-        "Probes answered in time without a usable sample.";
     PROBE_SEND_ERRORS = "probe_send_errors_total", Counter, Packets, ["probe", "target", "protocol"],
         "Probes that send() refused.";
     PROBE_SKIPPED = "probe_skipped_packets_total", Counter, Packets, ["probe", "target", "protocol"],
@@ -199,8 +183,6 @@ table! {
         "Probes that left late.";
     PROBE_UNCOUNTED = "probe_uncounted_packets_total", Counter, Packets, ["probe", "target", "protocol"],
         "Opening and closing probes, in no other counter.";
-    PROBE_UNUSABLE = "probe_unusable_replies_total", Counter, Packets, ["probe", "target", "protocol", "reason"],
-        "Replies that fit no probe or were not as the protocol says.";
     PROBE_RECEIVE_OVERFLOWS = "probe_receive_overflow_packets_total", Counter, Packets, ["probe", "target", "protocol"],
         "Replies dropped at the agent's own socket.";
     PROBE_ICMP_ERRORS = "probe_icmp_errors_total", Counter, Packets, ["probe", "target", "protocol"],
@@ -213,10 +195,23 @@ table! {
         "Overflows of the reflector's receive buffer, as it reports them.";
     PROBE_REFLECTOR_LIMITED = "probe_reflector_rate_limited_packets_total", Counter, Packets, ["probe", "target", "protocol"],
         "Requests that the reflector's rate limit refused, as it reports them.";
+    PROBE_DUPLICATES = "probe_duplicate_packets_total", Counter, Packets, ["probe", "target", "protocol", "direction"],
+        "Packets that arrived more than once.";
+    PROBE_REORDERED = "probe_reordered_packets_total", Counter, Packets, ["probe", "target", "protocol", "direction"],
+        "Packets that arrived out of order (RFC 4737).";
+    PROBE_DISCARDED = "probe_discarded_packets_total", Counter, Packets, ["probe", "target", "protocol", "reason"],
+        "Probes answered in time without a usable sample.";
+    PROBE_UNUSABLE = "probe_unusable_replies_total", Counter, Packets, ["probe", "target", "protocol", "reason"],
+        "Replies that fit no probe or were not as the protocol says.";
+    PROBE_LOST = "probe_lost_packets_total", Counter, Packets, ["probe", "target", "protocol", "direction"],
+        "Probes unanswered when their wait passed, by where they were lost; unattributed settles within seconds.";
     PROBE_SATURATED = "probe_saturated_values_total", Counter, Count, ["probe", "target", "protocol"],
         "Values outside the range of the histograms, clamped.";
     PROBE_STAMPS = "probe_timestamps_total", Counter, Count, ["probe", "target", "protocol", "point", "source"],
         "Samples by who took their stamps; exported once seen.";
+
+    PROBE_UP = "probe_up", Gauge, Boolean, ["probe", "target", "protocol"],
+        "Whether the target answers.";
     PROBE_IN_FLIGHT = "probe_in_flight_packets", Gauge, Packets, ["probe", "target", "protocol"],
         "Probes sent and not yet decided.";
     PROBE_LONGEST_OUTAGE = "probe_longest_outage_seconds", Gauge, Seconds, ["probe", "target", "protocol"],
@@ -225,6 +220,8 @@ table! {
         "Error bound of one-way delays: both Error Estimates added.";
     PROBE_CLOCKS = "probe_clocks_synchronised", Gauge, Boolean, ["probe", "target", "protocol"],
         "Whether both ends claim synchronised clocks, or it is assumed.";
+    PROBE_JITTER = "probe_jitter_seconds", Gauge, Seconds, ["probe", "target", "protocol", "direction"],
+        "Interarrival jitter (RFC 3550).";
     PATH_HOPS = "path_hops", Gauge, Count, ["probe", "target", "protocol", "direction"],
         "Hops along the path, from the TTL.";
     TARGET_INFO = "target_info", Gauge, Info, ["probe", "target", "protocol", "address", "az_id", "protocol_requested", "reason"],
@@ -244,6 +241,11 @@ table! {
         "Size of the reflector's table.";
     REFLECTOR_EXPIRED = "reflector_expired_sessions_total", Counter, Count, [],
         "Sessions that were idle too long.";
+
+    SERIES = "series", Gauge, Count, ["family"],
+        "Label sets exported, by family.";
+    SERIES_OVERFLOW = "series_overflow", Gauge, Count, ["family"],
+        "Label sets above the limit of a family: counters and histograms are folded into __other__, gauges left out.";
 }
 
 /// The names that `[export.prometheus] classic` accepts.

@@ -9,13 +9,11 @@ use crate::table;
 
 const SINK: &str = "prometheus";
 
-pub(super) fn gather(gather: &mut Gather<'_>, stats: &ExportStats) {
+pub(super) fn gather(gather: &mut Gather<'_, '_>, stats: &ExportStats) {
     identity(gather);
     process(gather);
     events(gather);
     export(gather, stats);
-    reflector(gather);
-    series(gather);
 }
 
 fn flag(value: bool) -> f64 {
@@ -26,7 +24,7 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-fn identity(gather: &mut Gather<'_>) {
+fn identity(gather: &mut Gather<'_, '_>) {
     let snapshot = gather.snapshot;
     let build = &snapshot.build;
     let values = [&*build.version, &*build.revision, &*build.rustc];
@@ -46,7 +44,7 @@ fn identity(gather: &mut Gather<'_>) {
     }
 }
 
-fn process(gather: &mut Gather<'_>) {
+fn process(gather: &mut Gather<'_, '_>) {
     let snapshot = gather.snapshot;
     let process = snapshot.process;
     gather.number(table::START_TIME, &[], seconds(snapshot.started_at.0));
@@ -57,7 +55,7 @@ fn process(gather: &mut Gather<'_>) {
     gather.number(table::PROCESS_THREADS, &[], process.threads as f64);
 }
 
-fn events(gather: &mut Gather<'_>) {
+fn events(gather: &mut Gather<'_, '_>) {
     let snapshot = gather.snapshot;
     for kind in EventKind::ALL {
         let count = snapshot.event_counts[kind.index()] as f64;
@@ -72,7 +70,7 @@ fn events(gather: &mut Gather<'_>) {
     gather.number(table::PUBLISH_DURATION, &[], seconds(snapshot.publish_ns));
 }
 
-fn export(gather: &mut Gather<'_>, stats: &ExportStats) {
+fn export(gather: &mut Gather<'_, '_>, stats: &ExportStats) {
     for (format, count) in [("text", stats.text()), ("protobuf", stats.protobuf())] {
         gather.number(table::EXPORT_SCRAPES, &[format], count as f64);
     }
@@ -88,7 +86,7 @@ fn export(gather: &mut Gather<'_>, stats: &ExportStats) {
     gather.number(table::EXPORT_DURATION, &[SINK], last);
 }
 
-fn reflector(gather: &mut Gather<'_>) {
+pub(super) fn reflector(gather: &mut Gather<'_, '_>) {
     let snapshot = gather.snapshot;
     let Some(reflector) = &snapshot.reflector else {
         return;
@@ -109,13 +107,12 @@ fn reflector(gather: &mut Gather<'_>) {
 }
 
 /// Last: counts the label sets of the families that grow with the targets.
-fn series(gather: &mut Gather<'_>) {
-    for (metric, folded) in std::mem::take(&mut gather.folded) {
-        let exported = gather
-            .families
-            .get(metric.name)
-            .map_or(0, |family| family.metric.len());
-        gather.number(table::SERIES, &[metric.name], exported as f64);
-        gather.number(table::SERIES_OVERFLOW, &[metric.name], folded as f64);
+pub(super) fn series(gather: &mut Gather<'_, '_>) {
+    let counts = std::mem::take(&mut gather.counts);
+    for (metric, exported, _) in &counts {
+        gather.number(table::SERIES, &[metric.name], *exported as f64);
+    }
+    for (metric, _, folded) in &counts {
+        gather.number(table::SERIES_OVERFLOW, &[metric.name], *folded as f64);
     }
 }

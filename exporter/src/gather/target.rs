@@ -112,7 +112,7 @@ const DIRECTED_GAUGES: &[(&Metric, [Gauge; 2], f64)] = &[
     ),
 ];
 
-pub(super) fn gather(gather: &mut Gather<'_>) {
+pub(super) fn gather(gather: &mut Gather<'_, '_>) {
     histograms(gather);
     counters(gather);
     gauges(gather);
@@ -129,7 +129,7 @@ pub(super) fn gather(gather: &mut Gather<'_>) {
     });
 }
 
-fn histograms(gather: &mut Gather<'_>) {
+fn histograms(gather: &mut Gather<'_, '_>) {
     for (metric, quantity) in ALWAYS {
         gather.per_target(metric, 1, |target, put| {
             put(&[], Value::Series(target.series(*quantity)));
@@ -155,7 +155,7 @@ fn some(series: &SeriesSnapshot) -> Option<Value<'_>> {
     (series.count > 0).then_some(Value::Series(series))
 }
 
-fn counters(gather: &mut Gather<'_>) {
+fn counters(gather: &mut Gather<'_, '_>) {
     for (metric, counter) in COUNTERS {
         gather.per_target(metric, 1, |target, put| {
             put(&[], Value::Number(target.counter(*counter) as f64));
@@ -198,7 +198,7 @@ fn counters(gather: &mut Gather<'_>) {
     });
 }
 
-fn gauges(gather: &mut Gather<'_>) {
+fn gauges(gather: &mut Gather<'_, '_>) {
     gather.per_target(table::PROBE_UP, 1, |target, put| {
         // A target that never answered is down, not unknown.
         let up = target.gauge(Gauge::Up).unwrap_or(0.0);

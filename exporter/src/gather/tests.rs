@@ -14,6 +14,22 @@ fn text(snapshot: &Snapshot, encoding: &Encoding) -> String {
     String::from_utf8(body.expect("encodes")).expect("is UTF-8")
 }
 
+fn all_families(
+    snapshot: &Snapshot,
+    encoding: &Encoding,
+    native: bool,
+) -> Vec<proto::MetricFamily> {
+    let mut all = Vec::new();
+    families(
+        snapshot,
+        encoding,
+        &ExportStats::default(),
+        native,
+        &mut |family| all.push(family),
+    );
+    all
+}
+
 /// `BLESS=1 cargo test -p netsonde-exporter` writes the file anew; look at its diff.
 #[test]
 fn text_is_golden() {
@@ -69,12 +85,7 @@ fn every_metric_of_the_table_can_be_exported() {
     full.series = std::array::from_fn(|_| std::sync::Arc::clone(&full.series[0]));
     snapshot.targets.push(full.into());
     snapshot.reflector.as_mut().expect("is there").notes = vec![("short", 1)];
-    let families = families(
-        &snapshot,
-        &Encoding::default(),
-        &ExportStats::default(),
-        false,
-    );
+    let families = all_families(&snapshot, &Encoding::default(), false);
     let names: Vec<_> = families.iter().map(proto::MetricFamily::name).collect();
     let all: Vec<_> = table::ALL.iter().map(|metric| metric.name).collect();
     assert_eq!(names, all);
@@ -129,12 +140,7 @@ fn every_reason_and_kind_is_there_at_0_from_the_start() {
 #[test]
 fn discarded_reasons_are_complete() {
     let snapshot = sample::two_targets();
-    let families = families(
-        &snapshot,
-        &Encoding::default(),
-        &ExportStats::default(),
-        false,
-    );
+    let families = all_families(&snapshot, &Encoding::default(), false);
     let family = families
         .iter()
         .find(|one| one.name() == table::PROBE_DISCARDED.name)
@@ -338,12 +344,7 @@ fn without_native_protobuf_is_classic_only() {
         native: false,
         ..Encoding::default()
     };
-    let families = families(
-        &sample::two_targets(),
-        &encoding,
-        &ExportStats::default(),
-        true,
-    );
+    let families = all_families(&sample::two_targets(), &encoding, true);
     let rtt = families
         .iter()
         .find(|one| one.name() == table::PROBE_RTT.name)
@@ -371,7 +372,7 @@ fn targets_above_the_limit_are_folded_and_counted() {
         max_series: 8,
         ..Encoding::default()
     };
-    let families = families(&snapshot, &encoding, &ExportStats::default(), true);
+    let families = all_families(&snapshot, &encoding, true);
     let family = |metric: &Metric| families.iter().find(|one| one.name() == metric.name);
     // One label set a target: 8 by name, 2 folded.
     let sent = &family(table::PROBE_SENT).expect("is there").metric;
@@ -414,12 +415,7 @@ fn targets_above_the_limit_are_folded_and_counted() {
 
 #[test]
 fn no_label_comes_twice() {
-    let families = families(
-        &sample::two_targets(),
-        &Encoding::default(),
-        &ExportStats::default(),
-        false,
-    );
+    let families = all_families(&sample::two_targets(), &Encoding::default(), false);
     for family in &families {
         let mut sets = std::collections::HashSet::new();
         for metric in &family.metric {

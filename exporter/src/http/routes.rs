@@ -57,6 +57,8 @@ impl App {
         let mut snapshots = self.snapshots.clone();
         while snapshots.changed().await.is_ok() {
             *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            // A body of many targets is large: not kept from one scrape to the next.
+            *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
