@@ -99,7 +99,7 @@ pub struct PingArgs {
     #[arg(required = true, value_name = "HOST[:PORT]")]
     pub hosts: Vec<String>,
 
-    /// Probes per target, from 1 [default: no end, or 10 s with --json and no terminal]
+    /// Probes per target and source port, from 1 [default: no end, or 10 s with --json and no terminal]
     #[arg(short = 'c', long = "count", value_name = "N")]
     pub count: Option<u64>,
 
@@ -157,8 +157,8 @@ pub struct PingArgs {
     #[arg(short = 'I', long = "interface", value_name = "IFACE")]
     pub interface: Option<String>,
 
-    /// Source ports used in turn, so that probes take different paths of a multipath network,
-    /// 1 to 64
+    /// So many sessions per target, each from a port of its own at the full rate, so that the
+    /// probes take different paths of a multipath network; 1 to 64
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub source_ports: u32,
 

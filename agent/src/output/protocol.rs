@@ -15,6 +15,12 @@ pub fn first_line(report: &Report<'_>) -> Option<String> {
         Protocol::Stamp => format!("STAMP on UDP port {port}"),
         Protocol::Icmp => "ICMP echo".to_owned(),
     };
+    if protocol == Protocol::Stamp && matches!(why, Why::StampRefused | Why::StampSilent) {
+        return Some(format!(
+            "{}: {what} although no reflector answers there, since no ICMP socket can be opened: run as root, or setcap cap_net_raw+ep on the binary",
+            report.title()
+        ));
+    }
     let because = match why {
         Why::Requested => "as asked for".to_owned(),
         Why::StampAnswered => "since a reflector answers there".to_owned(),
@@ -76,6 +82,15 @@ mod tests {
             stats.apply(&Output::Protocol(protocol, why));
             assert_eq!(first_line(&sample::report(&stats)).as_deref(), Some(wanted));
         }
+    }
+
+    #[test]
+    fn without_an_icmp_socket_the_way_out_is_said() {
+        let mut stats = TargetStats::new();
+        stats.apply(&Output::Protocol(Protocol::Stamp, Why::StampSilent));
+        let line = first_line(&sample::report(&stats)).expect("known");
+        assert!(line.contains("although no reflector answers there"));
+        assert!(line.contains("cap_net_raw"));
     }
 
     #[test]

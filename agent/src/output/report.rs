@@ -14,7 +14,7 @@ pub struct Report<'a> {
     pub address: SocketAddr,
     /// `auto`, `stamp` or `icmp`.
     pub requested: &'a str,
-    /// How many source ports are used in turn.
+    /// How many source ports are used, each at the full rate.
     pub source_ports: u16,
     /// TOS or traffic class octet of the probes.
     pub tos: u8,

@@ -427,10 +427,9 @@ impl Tracked {
             EventKind::TargetUp if self.was_down => "answers again".to_owned(),
             EventKind::HopsForwardChanged => change("hops forward"),
             EventKind::HopsReverseChanged => change("hops reverse"),
-            EventKind::ClockStepped => format!(
-                "the clock of this host was set by {}; probes in flight are discarded",
-                format_ns(event.new as f64 - event.old as f64)
-            ),
+            EventKind::ClockStepped => {
+                "the clock of this host was set; probes in flight are discarded".to_owned()
+            }
             EventKind::ReflectorReset => {
                 "the reflector restarted, or forgot this session".to_owned()
             }

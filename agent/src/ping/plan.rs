@@ -117,7 +117,7 @@ pub struct Plan {
     pub ttl: u8,
     /// `-I`
     pub device: Option<String>,
-    /// Source ports used in turn.
+    /// Source ports, each at the full rate.
     pub source_ports: u16,
     /// Random send times.
     pub poisson: bool,
@@ -295,7 +295,7 @@ fn exact(ns: u64) -> String {
         ("ms", MS),
         ("us", US),
     ] {
-        if ns >= scale && ns % scale == 0 {
+        if ns >= scale && ns.is_multiple_of(scale) {
             return format!("{}{unit}", ns / scale);
         }
     }
