@@ -4,15 +4,16 @@
 //! other end (Ctrl-C, SIGTERM, SIGKILL, `abort`) a reaper waits: a shell that reads from a
 //! pipe whose other end only this process holds, deaf to the signals that a terminal sends
 //! to all. When the pipe closes it kills what still runs in this process's namespaces and
-//! removes them. What a killed reaper left behind goes at the next start.
+//! removes them and their files. What a killed reaper left behind goes at the next start.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use sys::netns;
 
-/// `$1` is the prefix of the names of one process.
+/// `$1` is the prefix of the names of one process, `$2` that of its folders.
 const REAPER: &str = r#"
 trap '' HUP INT TERM QUIT
 read -r _
@@ -23,6 +24,7 @@ for mount in /run/netns/"$1"*; do
     [ -z "$inside" ] || kill -KILL $inside
     ip netns delete "$name"
 done
+rm -rf -- "$2"*
 "#;
 
 static REAPER_PROCESS: OnceLock<Result<Child, String>> = OnceLock::new();
@@ -35,6 +37,7 @@ pub fn prepare() -> Result<()> {
     let started = REAPER_PROCESS.get_or_init(|| {
         for name in leftovers() {
             kill_inside(&name);
+            let _ = std::fs::remove_dir_all(folder_of(&name));
         }
         let _ = netns::remove_leftovers();
         start_reaper().map_err(|error| format!("{error:#}"))
@@ -50,6 +53,7 @@ fn start_reaper() -> Result<Child> {
     Command::new("sh")
         .args(["-c", REAPER, "netsonde-lab-reaper"])
         .arg(format!("ns-{}-", std::process::id()))
+        .arg(folder_of(&format!("ns-{}-", std::process::id())))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -57,6 +61,11 @@ fn start_reaper() -> Result<Child> {
         .process_group(0)
         .spawn()
         .context("start the reaper")
+}
+
+/// Where files of the host with this namespace lie.
+pub(crate) fn folder_of(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("netsonde-{name}"))
 }
 
 /// Names whose makers are dead.

@@ -94,8 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
             "10.0.0.0/24",
         ],
     )?;
-    let folder = Scratch::new(net.a.namespace().name())?;
-    let agent = start_agent(&net, &options.netsonde, &folder.0)?;
+    let agent = start_agent(&net, &options.netsonde)?;
     let proxy = Proxy::start(&net.a, METRICS, options.port)?;
     println!("host b: netsonde reflect (process {})", reflector.pid());
     println!("host a: netsonde agent (process {})", agent.pid());
@@ -143,25 +142,9 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Removed when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("netsonde-demo-{name}"));
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn start_agent(net: &Relayed, netsonde: &Path, folder: &Path) -> Result<Running> {
-    let path = folder.join("netsonde.toml");
+fn start_agent(net: &Relayed, netsonde: &Path) -> Result<Running> {
+    let path = net.a.file("netsonde.toml")?;
+    let state = net.a.file("state")?;
     let text = format!(
         "[agent]\n\
          listen = \"{METRICS}\"\n\
@@ -172,7 +155,7 @@ fn start_agent(net: &Relayed, netsonde: &Path, folder: &Path) -> Result<Running>
          targets = [\"{}\"]\n\
          protocol = \"stamp\"\n\
          interval = \"100ms\"\n",
-        folder.display(),
+        state.display(),
         net.b.ipv4()
     );
     std::fs::write(&path, text)?;

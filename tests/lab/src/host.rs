@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use sys::netns::{Namespace, unique_name};
 
-use crate::cleanup::{checked, kill_inside, prepare};
+use crate::cleanup::{checked, folder_of, kill_inside, prepare};
 use crate::running::Running;
 
 /// The device by which a host of a ready topology reaches the others.
@@ -85,6 +86,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A namespace lives as long as a process in it.
         kill_inside(self.namespace.name());
+        let _ = std::fs::remove_dir_all(folder_of(self.namespace.name()));
     }
 }
 
@@ -142,6 +144,17 @@ impl Host {
     pub(crate) fn set_addresses(&self, v4: Ipv4Addr, v6: Ipv6Addr) {
         // Set once, by the topology that made it.
         let _ = self.0.addresses.set((v4, v6));
+    }
+
+    /// A path for a file of this host (a configuration, a log), in a folder that goes with
+    /// it. Anybody may read there.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        let folder = folder_of(self.namespace().name());
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        Ok(folder.join(name))
     }
 
     /// Writes a sysctl of this namespace (`net/ipv4/...`).

@@ -52,6 +52,19 @@ fn names_of(pid: u32) -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// Folders of the hosts of a process.
+fn files_of(pid: u32) -> Result<Vec<String>> {
+    let prefix = format!("netsonde-ns-{pid}-");
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&prefix) {
+            files.push(name);
+        }
+    }
+    Ok(files)
+}
+
 fn after_a_panic() -> Result<()> {
     let before = names()?;
     let thread = std::thread::spawn(|| {
@@ -116,12 +129,13 @@ fn after(end: &'static str) -> Result<()> {
             .iter()
             .filter(|pid| Path::new(&format!("/proc/{pid}/ns/net")).exists())
             .collect();
-        if names.is_empty() && alive.is_empty() {
+        let files = files_of(pid)?;
+        if names.is_empty() && alive.is_empty() && files.is_empty() {
             return Ok(());
         }
         ensure!(
             Instant::now() < limit,
-            "left behind: {names:?}, processes {alive:?}"
+            "left behind: {names:?}, processes {alive:?}, files {files:?}"
         );
         std::thread::sleep(Duration::from_millis(5));
     }

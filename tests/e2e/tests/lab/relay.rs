@@ -2,12 +2,17 @@
 //! host and with the kernel's counters.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use base::Direction::{self, Forward, Reverse};
+use lab::proxy::Proxy;
 use lab::relay::reordering::reordered;
-use lab::relay::{Corrupt, Delay, Duplicate, Loss, MtuLimit, Pick, RelayConfig, Reorder, Verdict};
+use lab::relay::{
+    Corrupt, Delay, Duplicate, Loss, Matching, MtuLimit, Pick, RelayConfig, Reorder, Verdict,
+};
 use lab::traffic::{Arrival, Blast, Capture, blast};
 use lab::{Impairment, Lab, LinkOptions, RelayLog, Relayed};
 use libtest_mimic::Trial;
@@ -16,7 +21,7 @@ use netsonde_e2e::trial;
 type Test = fn() -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 13] = [
         ("relay::passes_everything_unharmed", passes),
         ("relay::loses_what_it_says", loses),
         ("relay::duplicates_what_it_says", duplicates),
@@ -27,10 +32,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("relay::pretends_hops", hops),
         ("relay::does_all_at_once_both_ways", all_at_once),
         ("relay::changes_its_plan_on_order", replans),
+        ("relay::carries_tcp_in_spite_of_loss", tcp),
+        ("relay::finishes_its_log_on_sigterm", sigterm),
         ("relay::carries_100_000_packets_a_second", throughput),
     ];
     let trials = tests.map(|(name, test)| trial(name, lab::cleanup::missing, test));
-    trials.into_iter().collect()
+    let mut trials = Vec::from(trials);
+    if std::env::var_os("NETSONDE_LONG").is_some() {
+        trials.push(trial("relay::headroom", lab::cleanup::missing, headroom));
+    }
+    trials
 }
 
 /// What a run showed: the log, and what a capture at the receiver saw.
@@ -510,6 +521,94 @@ fn settle(net: &Relayed, packets: u64) -> Result<()> {
             std::time::Instant::now() < limit,
             "the relay does not forward"
         );
+    }
+    Ok(())
+}
+
+/// Through a proxy into the one host, over the relay to the other, every byte.
+fn tcp() -> Result<()> {
+    let lab = Lab::new()?;
+    let plan = Impairment::default()
+        .with_loss(0.01)
+        .with_reordering(0.01, 3);
+    let config = RelayConfig {
+        matching: Matching::Ip,
+        ..RelayConfig::both(2, &plan)
+    };
+    let mut net = Relayed::new(&lab, LinkOptions::default(), &config)?;
+    let listener = net
+        .b
+        .namespace()
+        .run(|| TcpListener::bind((net.b.ipv4(), 0)))??;
+    let proxy = Proxy::start(&net.a, listener.local_addr()?, 0)?;
+    let echo = std::thread::spawn(move || -> std::io::Result<u64> {
+        let (mut stream, _) = listener.accept()?;
+        let mut back = stream.try_clone()?;
+        std::io::copy(&mut stream, &mut back)
+    });
+    let content: Vec<u8> = (0..2_000_000u32).map(|n| (n % 251) as u8).collect();
+    let mut client = TcpStream::connect(proxy.address())?;
+    client.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let (mut upward, sent) = (client.try_clone()?, content.clone());
+    let writer = std::thread::spawn(move || {
+        upward.write_all(&sent)?;
+        upward.shutdown(Shutdown::Write)
+    });
+    let mut returned = Vec::new();
+    client.read_to_end(&mut returned)?;
+    ensure!(
+        returned == content,
+        "{} of {} bytes came back",
+        returned.len(),
+        content.len()
+    );
+    ensure!(echo.join().is_ok() && writer.join().is_ok());
+    drop(proxy);
+    let log = net.stop()?;
+    for direction in Direction::ALL {
+        let totals = log.totals(direction);
+        ensure!(
+            totals.lost > 0 && totals.balance() && totals.own_failures() == 0,
+            "{totals:?}"
+        );
+    }
+    Ok(())
+}
+
+fn sigterm() -> Result<()> {
+    let lab = Lab::new()?;
+    // Held for longer than the test: the end must send them.
+    let plan = Impairment::default().with_delay(Delay::Fixed(600_000_000_000));
+    let mut net = Relayed::new(&lab, LinkOptions::default(), &forward(1, plan))?;
+    let capture = Capture::start(&net.b, 862)?;
+    let before = net.between.device_counter("left", "rx_packets")?;
+    blast(&net.a, &net.b, Blast::default())?;
+    ensure!(net.between.device_counter("left", "rx_packets")? >= before + 1_000);
+    let relay = net.relay.take().context("a relay")?;
+    let path = relay.log_path().to_owned();
+    let finished = relay.terminate()?;
+    ensure!(finished.code() == 0, "{finished:?}");
+    let log = RelayLog::read(&path)?;
+    ensure!(log.output(Forward).len() == 1_000 && log.totals(Forward).balance());
+    ensure!(capture.stop()?.len() == 1_000);
+    Ok(())
+}
+
+/// How far one relay goes, for whoever has to choose between it and the kernel's means.
+fn headroom() -> Result<()> {
+    for rate in [150_000u32, 200_000, 300_000, 400_000] {
+        let what = Blast {
+            count: rate * 3,
+            rate: rate.into(),
+            ..Blast::default()
+        };
+        match run(&RelayConfig::new(1), Forward, what) {
+            Ok(_) => println!("relay: {rate} packets/s for 3 s, none lost"),
+            Err(error) => {
+                println!("relay: {rate} packets/s: {error:#}");
+                break;
+            }
+        }
     }
     Ok(())
 }

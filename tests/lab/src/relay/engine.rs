@@ -212,6 +212,12 @@ impl Lane {
     /// Decides on frame `i` of a batch; returns an ICMP answer to its sender, if any.
     fn accept(&mut self, batch: &mut FrameBatch, i: usize, matching: Matching) -> Option<Vec<u8>> {
         let received = batch.get(i);
+        if received.truncated {
+            // Longer than any link of the lab: not ours to cut.
+            self.totals.passed += 1;
+            self.totals.refused += 1;
+            return None;
+        }
         let parsed = Frame::parse(received.bytes);
         let Some(frame) = parsed
             .ok()

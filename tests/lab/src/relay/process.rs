@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 use super::config::RelayConfig;
 use super::log::RelayLog;
 use crate::host::Host;
-use crate::running::Running;
+use crate::running::{Finished, Running};
 
 const STARTS: Duration = Duration::from_secs(10);
 const ANSWERS: Duration = Duration::from_secs(10);
 const STOPS: Duration = Duration::from_secs(60);
 
-/// A running relay. Dropping it kills it and removes its log.
+/// A running relay. Dropping it kills it; its log goes with its host.
 pub struct Relay {
     running: Option<Running>,
     log: PathBuf,
@@ -68,8 +68,7 @@ impl Relay {
     /// When it does not become ready.
     pub fn start_program(host: &Host, config: &RelayConfig, path: &Path) -> Result<Self> {
         let program = path;
-        let name = format!("netsonde-{}.relay", host.namespace().name());
-        let log = std::env::temp_dir().join(name);
+        let log = host.file("relay.log")?;
         let path = log
             .to_str()
             .context("a temporary folder with a strange name")?;
@@ -104,6 +103,12 @@ impl Relay {
         self.running.as_ref().map(Running::pid)
     }
 
+    /// Where its log will be.
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
     /// Stops it and reads its log. Whoever sent must have finished: what is still on its way
     /// to the relay is neither forwarded nor logged.
     ///
@@ -121,9 +126,20 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// Ends it by SIGTERM; the log is then at [`Relay::log_path`].
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn terminate(mut self) -> Result<Finished> {
+        let running = self.running.take().context("the relay was stopped")?;
+        running.stop("TERM", STOPS)
+    }
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
+        // Before the host, whose files it writes.
         self.running = None;
-        let _ = std::fs::remove_file(&self.log);
     }
 }
