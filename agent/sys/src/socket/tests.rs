@@ -46,8 +46,20 @@ fn unprivileged(error: &io::Error) -> bool {
 }
 
 /// A port that was free a moment ago, with nobody behind it.
+///
+/// Dissolved by connect(AF_UNSPEC), not by closing: a child that another test forks may hold
+/// a copy of the descriptor for a while, and the port would stay open as long.
 fn closed_port(address: IpAddr) -> SocketAddr {
-    udp(address).local_addr().expect("address")
+    let socket = udp(address);
+    let closed = socket.local_addr().expect("address");
+    // SAFETY: all zero is a valid sockaddr, of the family AF_UNSPEC.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
+    // SAFETY: `nowhere` is readable for the 16 bytes given.
+    let result = unsafe { libc::connect(fd, &raw const nowhere, 16) };
+    assert_eq!(result, 0);
+    assert_ne!(socket.local_addr().expect("address"), closed, "released");
+    closed
 }
 
 /// Calls `step` until it says enough, waiting for the socket in between.
