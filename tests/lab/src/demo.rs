@@ -280,3 +280,27 @@ pub fn comparison(log: &RelayLog, report: &Value) -> String {
         .map(|(name, injected, measured)| format!("{name:<22}{injected:>12}  {measured}\n"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_a_dash_and_other_sizes_do_not_count() {
+        let report = serde_json::json!({
+            "sent": 3, "received": 2, "lost_forward": 1, "rtt_ns": {"p50": 1_500_000},
+            "forward_delay_ns": null,
+        });
+        let table = comparison(&RelayLog::default(), &report);
+        let line = |name: &str| {
+            let line = table.lines().find(|line| line.starts_with(name));
+            let words = line.map(|line| line[name.len()..].split_whitespace());
+            words.map(Iterator::collect::<Vec<_>>).unwrap_or_default()
+        };
+        assert_eq!(line("probes"), ["0", "3"]);
+        assert_eq!(line("lost forward"), ["0", "1"]);
+        assert_eq!(line("lost reverse"), ["0", "-"]);
+        assert_eq!(line("delay both ways, p50"), ["-", "1.50ms", "(rtt)"]);
+        assert_eq!(line("delay forward, p50"), ["-", "-"]);
+    }
+}

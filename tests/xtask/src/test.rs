@@ -214,3 +214,24 @@ fn fuzz(steps: &mut Steps, seconds: u32) {
         steps.command(&format!("fuzz {name}"), Counts::AsOne, &mut fuzz);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options() {
+        let options = Options::parse(&["--long", "--checked"]).expect("both are known");
+        assert!(options.long && options.checked);
+        let none = Options::parse(&[]).expect("nothing is fine");
+        assert!(!none.long && !none.checked);
+        assert!(Options::parse(&["--lnog"]).is_err());
+    }
+
+    #[test]
+    fn the_root_is_the_workspace() {
+        let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+        assert!(manifest.contains("[workspace]"));
+        assert_eq!(host_triple().split('-').count(), 4);
+    }
+}
