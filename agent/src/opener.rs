@@ -123,8 +123,7 @@ impl Allowed {
             if probe.how.protocol.may_use_icmp() {
                 allowed.icmp.insert(device);
             }
-            let rate = probe.targets.len() as f64 * 1e9 / probe.how.interval_ns as f64;
-            allowed.large_buffers |= rate >= FAST;
+            allowed.large_buffers |= probe.packets_per_second() >= FAST;
         }
         if let Some(reflector) = &config.reflector {
             allowed.reflect.clone_from(&reflector.listen);

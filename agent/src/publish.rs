@@ -317,6 +317,8 @@ impl Publisher {
             ..
         } = &logged.event;
         let kind_text = kind.as_str();
+        let [probe, target, old, new] = [probe, target, old, new]
+            .map(|text| Some(text.as_str()).filter(|text| !text.is_empty()));
         macro_rules! at {
             ($level:ident) => {
                 tracing::$level!(probe, target, old, new, "{kind_text}")

@@ -10,6 +10,7 @@ use sys::poll::Events;
 use crate::exit::{Exit, Failure};
 use crate::publish::{Note, event};
 use crate::supervise::{Agent, End};
+use crate::worker::records::Writer;
 
 /// Beyond the longest wait of any probe: closing probes need one more.
 const GRACE_NS: u64 = 1_000_000_000;
@@ -56,7 +57,7 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
         if !probes.join() {
             failures.push("the probe thread died".to_owned());
         }
-        if let Some(Err(failure)) = records.map(|records| records.finish()) {
+        if let Some(Err(failure)) = records.map(Writer::finish) {
             failures.push(failure.message);
         }
     } else {

@@ -35,7 +35,7 @@ pub fn run(args: AgentArgs) -> anyhow::Result<Exit> {
 }
 
 fn check(args: &AgentArgs) -> anyhow::Result<Exit> {
-    let config = Config::load(&args.config, &args.set).map_err(invalid)?;
+    let config = Config::load(&args.config, &args.set).map_err(|error| invalid(&error))?;
     let text = if args.print {
         config.effective
     } else {
@@ -46,7 +46,7 @@ fn check(args: &AgentArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Measured)
 }
 
-fn invalid(error: ConfigError) -> Failure {
+fn invalid(error: &ConfigError) -> Failure {
     Failure::usage(error.to_string())
 }
 
@@ -76,7 +76,7 @@ fn load(args: &AgentArgs) -> Result<Loaded, Failure> {
             rejected: Some(error),
         }),
         // What was saved is no use either, or was never valid: the present error matters.
-        Ok(None) | Err(_) => Err(invalid(error)),
+        Ok(None) | Err(_) => Err(invalid(&error)),
     }
 }
 
@@ -102,7 +102,7 @@ fn prepare(args: AgentArgs, loaded: Loaded) -> Result<Parts, Failure> {
         None => None,
     };
     let listeners = listeners(config)?;
-    let reflect = reflect_sockets(config, |address| crate::opener::open_reflect(address))?;
+    let reflect = reflect_sockets(config, crate::opener::open_reflect)?;
     let state = state_directory(&config.agent.state_directory);
     prepare_state(&state, &identity);
     // Best effort: the limit is what it is.
@@ -113,6 +113,14 @@ fn prepare(args: AgentArgs, loaded: Loaded) -> Result<Parts, Failure> {
     privileges::drop_all(&identity)?;
     start_log(config.agent.log);
     let mut complaints: Vec<String> = identity.complaint().into_iter().collect();
+    if let Err(error) = std::fs::File::open(&args.config)
+        && loaded.rejected.is_none()
+    {
+        complaints.push(format!(
+            "{}: {error} since the agent is no longer root, a reload will fail; let its user read it",
+            args.config.display()
+        ));
+    }
     let missing = opener.missing(held);
     if !missing.is_empty() {
         complaints.push(format!(

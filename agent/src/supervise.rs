@@ -4,8 +4,9 @@
 //! Legal order: [`Agent::start`], [`Agent::run`], and the stop of [`crate::shutdown`].
 
 mod reload;
+mod sessions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,28 +15,31 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use base::{EventKind, TargetKey};
+use base::{EventKind, MonoNanos, TargetKey};
 use record::series::ClassicBounds;
 use record::snapshot::{ConfigInfo, Health};
 use sys::poll::{Events, Interest, Poller, Waker};
 use sys::signal::{Signal, SignalFd};
 use tokio::sync::watch;
 
-use crate::config::{Config, Host, saved};
+use crate::config::{Config, saved};
 use crate::exit::{Exit, Failure};
 use crate::notify::Notify;
 use crate::opener::Opener;
-use crate::publish::{self, Note, Publisher, Shared, Slot, SlotId, event};
+use crate::publish::{self, Note, Publisher, Shared, SlotId, event};
 use crate::startup::{Loaded, SIGNALS};
-use crate::targets::{self, Name, Plan, Wanted};
+use crate::targets::{self, Name, Wanted};
 use crate::worker::export::{Exporting, Listeners};
 use crate::worker::probe::{Options, Probes};
 use crate::worker::records::Writer;
 use crate::worker::reflect::Reflecting;
-use crate::worker::resolve::{Answer, Resolver};
+use crate::worker::resolve::Resolver;
 
 /// How often the workers are looked at, if nothing happens.
 const LOOK_NS: u64 = 500_000_000;
+
+/// How often a target is tried again whose sockets did not open.
+const RETRY_NS: u64 = 5_000_000_000;
 
 const SIGNAL: u64 = 0;
 const ANSWER: u64 = 1;
@@ -90,6 +94,9 @@ pub struct Agent {
     pub(crate) shared: Arc<Shared>,
     pub(crate) notify: Notify,
     running: BTreeMap<Name, Running>,
+    /// Of these, those whose sockets did not open.
+    unopened: BTreeSet<Name>,
+    next_retry: MonoNanos,
     bounds: ClassicBounds,
     next_slot: u32,
     next_key: u32,
@@ -172,6 +179,8 @@ impl Agent {
             shared,
             notify: Notify::new(std::env::var("NOTIFY_SOCKET").ok().as_deref()),
             running: BTreeMap::new(),
+            unopened: BTreeSet::new(),
+            next_retry: MonoNanos(0),
             bounds: config.prometheus.bounds(),
             next_slot: 0,
             next_key: 0,
@@ -206,9 +215,6 @@ impl Agent {
     fn begin(&mut self, rejected: Option<String>, complaints: &[String]) {
         for warning in self.config.warnings.iter().chain(complaints) {
             tracing::warn!("{warning}");
-        }
-        if !complaints.is_empty() {
-            self.health("privileges", Health::Degraded, complaints.join("; "));
         }
         self.info = ConfigInfo {
             sha256: self.config.sha256.clone(),
@@ -274,91 +280,13 @@ impl Agent {
 
     fn rejected(&self, error: &str, consequence: &str) {
         let old = self.info.sha256.clone();
+        let new = format!("{error}; {consequence}");
         self.note(Note::Event(event(
             EventKind::ConfigRejected,
             None,
             &old,
-            error,
+            &new,
         )));
-        tracing::error!("{consequence}");
-    }
-
-    /// Carries out what changes about the targets.
-    fn apply(&mut self, plan: Plan) {
-        for name in plan.remove {
-            let Some(gone) = self.running.remove(&name) else {
-                continue;
-            };
-            self.end_session(gone.key);
-            self.resolver.remove(gone.slot);
-            self.note(Note::Remove(gone.slot));
-        }
-        for (name, wanted) in plan.relabel {
-            if let Some(running) = self.running.get_mut(&name) {
-                let note = Note::Relabel(running.slot, Arc::clone(&wanted.labels));
-                running.wanted = wanted;
-                self.note(note);
-            }
-        }
-        for (name, wanted) in plan.add {
-            let slot = SlotId(self.next_slot);
-            self.next_slot += 1;
-            let series = Box::new(Slot::new(&name, &wanted, &self.bounds));
-            self.note(Note::Add(slot, series));
-            let (host, port) = (wanted.host.clone(), wanted.port);
-            let running = Running {
-                slot,
-                wanted,
-                key: None,
-                address: None,
-            };
-            self.running.insert(name.clone(), running);
-            match host {
-                Host::Address(ip) => self.begin_session(&name, SocketAddr::new(ip, port)),
-                Host::Name(host) => {
-                    self.note(Note::Problem(
-                        slot,
-                        "its name has not resolved yet".to_owned(),
-                    ));
-                    self.resolver.add(slot, &host, port);
-                }
-            }
-        }
-    }
-
-    /// Snapshots list targets as the configuration does.
-    fn order(&self) {
-        let order = targets::wanted(&self.config)
-            .iter()
-            .filter_map(|(name, _)| self.running.get(name))
-            .map(|running| running.slot)
-            .collect();
-        self.note(Note::Order(order));
-    }
-
-    fn begin_session(&mut self, name: &Name, address: SocketAddr) {
-        let Some(running) = self.running.get_mut(name) else {
-            return;
-        };
-        let key = TargetKey(self.next_key);
-        self.next_key += 1;
-        let before = running.key.replace(key);
-        running.address = Some(address);
-        if let Some(records) = &self.records {
-            records.name(key, &name.1);
-        }
-        let note = Note::Session(running.slot, key, address.ip().to_string());
-        // Before its first result can come.
-        let _ = self.notes.send(note);
-        self.probes.add(key, address, &running.wanted);
-        self.end_session(before);
-    }
-
-    fn end_session(&mut self, key: Option<TargetKey>) {
-        if let Some(key) = key {
-            self.probes.remove(key);
-            self.note(Note::EndSession(key));
-        }
     }
 
     /// Until it is asked to stop, or a worker is gone.
@@ -368,6 +296,7 @@ impl Agent {
             if let Some(name) = self.dead() {
                 return End::Dead(name);
             }
+            self.retry();
             if self.poller.wait(&mut events, Some(LOOK_NS)).is_err() {
                 return End::Dead("main");
             }
@@ -437,50 +366,6 @@ impl Agent {
             }
             let detail = "the opener process ended; sockets that need capabilities cannot be opened again until a restart";
             self.health("opener", Health::Degraded, detail.to_owned());
-        }
-    }
-
-    fn resolved(&mut self, answer: Answer) {
-        let (Answer::Address(slot, _) | Answer::Failed(slot, _) | Answer::Recovered(slot)) = answer;
-        let found = self
-            .running
-            .iter()
-            .find(|(_, running)| running.slot == slot);
-        // An answer for a target that a reload removed is nobody's.
-        let Some((name, running)) = found else {
-            return;
-        };
-        let (name, before) = (name.clone(), running.address);
-        let names = Some((&*name.0, &*name.1));
-        match answer {
-            Answer::Address(_, address) => {
-                if let Some(before) = before {
-                    let (old, new) = (before.ip().to_string(), address.ip().to_string());
-                    self.note(Note::Event(event(
-                        EventKind::AddressChanged,
-                        names,
-                        &old,
-                        &new,
-                    )));
-                }
-                self.begin_session(&name, address);
-            }
-            Answer::Failed(_, why) => {
-                let old = before.map_or_else(String::new, |address| address.ip().to_string());
-                self.note(Note::Event(event(
-                    EventKind::ResolveFailed,
-                    names,
-                    &old,
-                    &why,
-                )));
-                if before.is_none() {
-                    self.note(Note::Problem(
-                        slot,
-                        format!("its name does not resolve: {why}"),
-                    ));
-                }
-            }
-            Answer::Recovered(_) => {}
         }
     }
 

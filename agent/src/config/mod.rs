@@ -127,6 +127,25 @@ pub struct Probe {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Probe {
+    /// Packets per second of all its targets; each source port is a session of its own.
+    pub fn packets_per_second(&self) -> f64 {
+        let sessions = self.targets.len() as f64 * f64::from(self.how.sessions());
+        sessions * 1e9 / self.how.interval_ns as f64
+    }
+}
+
+impl How {
+    /// Sessions of one target: one a source port, ICMP has one.
+    pub fn sessions(&self) -> u16 {
+        if self.protocol == Choice::Icmp {
+            1
+        } else {
+            self.source_ports
+        }
+    }
+}
+
 /// All that decides what a probe sends; two probes that agree in it measure alike.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct How {
@@ -136,7 +155,7 @@ pub struct How {
     pub interval_ns: u64,
     /// How long an answer is waited for.
     pub wait_ns: u64,
-    /// Source ports used in turn.
+    /// Source ports, each probed from at every interval.
     pub source_ports: u16,
     /// IP packet; `None`: the smallest.
     pub packet_bytes: Option<u16>,

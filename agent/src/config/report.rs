@@ -11,7 +11,7 @@ use crate::worker::export::SeriesCount;
 /// How often the publisher folds, ns.
 pub const TICK_NS: u64 = 1_000_000_000;
 /// Resident memory of the agent and its opener without any target.
-const BASE_BYTES: usize = 8 << 20;
+const BASE_BYTES: usize = 10 << 20;
 /// A session: its matcher, its window of probes in flight, and its sockets' kernel memory
 /// is not counted.
 const SESSION_BYTES: usize = 24 << 10;
@@ -20,8 +20,12 @@ const REFLECTOR_SESSION_BYTES: usize = 640;
 
 /// The cost of one target of a probe, in bytes.
 pub fn bytes_per_target(probe: &Probe, bounds: &ClassicBounds) -> (usize, usize) {
-    let record = record::memory::per_target(probe.how.interval_ns, TICK_NS, bounds);
-    (record.typical + SESSION_BYTES, record.upper + SESSION_BYTES)
+    let sessions = usize::from(probe.how.sessions());
+    // All sessions of a target fill the same series.
+    let interval_ns = probe.how.interval_ns / sessions.max(1) as u64;
+    let record = record::memory::per_target(interval_ns, TICK_NS, bounds);
+    let own = sessions * SESSION_BYTES;
+    (record.typical + own, record.upper + own)
 }
 
 /// The whole report, lines that end in a line end.
@@ -37,9 +41,9 @@ pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
         upper += targets * most;
         let _ = writeln!(
             text,
-            "probe {}: {targets} x {:.3} packets/s, {targets} x {} typical, {targets} x {} at most",
+            "probe {}: {targets} targets, {:.3} packets/s, {targets} x {} typical, {targets} x {} at most",
             probe.name,
-            1e9 / probe.how.interval_ns as f64,
+            probe.packets_per_second(),
             kib(each),
             kib(most),
         );
@@ -57,7 +61,7 @@ pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
     }
     let _ = writeln!(
         text,
-        "memory: {} + targets x (series + {} session) = {} typical, {} at most",
+        "memory: {} + targets x (series + {} a session) = {} typical, {} at most",
         kib(BASE_BYTES),
         kib(SESSION_BYTES),
         kib(typical),

@@ -648,18 +648,13 @@ fn odd_probe(probe: &Probe) -> Option<String> {
 }
 
 fn odd_rate(probes: &[Probe], limit: Option<u32>) -> Option<String> {
-    let wanted: f64 = probes.iter().map(rate).sum();
+    let wanted: f64 = probes.iter().map(Probe::packets_per_second).sum();
     let limit = limit?;
     (wanted > f64::from(limit)).then(|| {
         format!(
             "limits.packets_per_second: the probes want {wanted:.0} packets/s and {limit} are allowed; what exceeds it is skipped and counted"
         )
     })
-}
-
-/// Packets per second of all targets of a probe.
-fn rate(probe: &Probe) -> f64 {
-    probe.targets.len() as f64 * 1e9 / probe.how.interval_ns as f64
 }
 
 #[cfg(test)]

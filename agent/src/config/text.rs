@@ -194,7 +194,7 @@ pub struct Probe {
     pub interval: Written,
     /// How long an answer is waited for.
     pub wait: Written,
-    /// Source ports, used in turn.
+    /// Source ports, each probed from at every interval.
     pub source_ports: u16,
     /// IP packet; absent: the smallest.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -53,7 +53,12 @@ impl Slot {
             since: sys::clock::wall_now(),
             key: TargetKey(u32::MAX),
             address: None,
-            series: TargetSeries::new(wanted.how.interval_ns, TICK_NS, bounds),
+            series: TargetSeries::new(
+                // All sessions of a target fill the same series.
+                wanted.how.interval_ns / u64::from(wanted.how.sessions().max(1)),
+                TICK_NS,
+                bounds,
+            ),
             loss_before: LossTotals::default(),
             loss_of: BTreeMap::new(),
             shared: None,

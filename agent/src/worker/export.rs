@@ -128,12 +128,15 @@ fn measured(slot: &mut Slot) {
 
 fn count(snapshot: &Snapshot, config: &Prometheus) -> SeriesCount {
     let (encoding, stats) = (encoding(config), ExportStats::default());
-    let families = exporter::gather::families(snapshot, &encoding, &stats, true);
+    let mut native = 0;
+    exporter::gather::families(snapshot, &encoding, &stats, true, &mut |family| {
+        native += family.metric.len();
+    });
     // A snapshot cannot be refused; without text there are no classic series.
     let text = exporter::encode::encode(snapshot, &encoding, &stats, Format::Text);
     let is_sample = |line: &&[u8]| !line.is_empty() && line[0] != b'#';
     SeriesCount {
-        native: families.iter().map(|family| family.metric.len()).sum(),
+        native,
         classic: text.map_or(0, |text| {
             text.split(|byte| *byte == b'\n').filter(is_sample).count()
         }),

@@ -2,7 +2,6 @@
 //! to know of `probe` and its reflector, and the thread that resolves names.
 
 pub mod export;
-mod pending;
 pub mod probe;
 pub mod records;
 pub mod reflect;

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 
 use base::{ProbeResult, TargetKey};
+use probe::prober;
 use record::results::Receiver;
 
-use super::pending::prober;
 use crate::config::{Choice, Clocks};
 use crate::opener::Opener;
 use crate::targets::Wanted;
@@ -56,8 +56,17 @@ impl Probes {
     }
 
     /// Probes a target from now on.
-    pub fn add(&mut self, key: TargetKey, address: SocketAddr, wanted: &Wanted) {
-        self.prober.add(spec(key, address, wanted));
+    ///
+    /// # Errors
+    /// Why it cannot be: its socket does not open, or there is no route.
+    pub fn add(
+        &mut self,
+        key: TargetKey,
+        address: SocketAddr,
+        wanted: &Wanted,
+    ) -> Result<(), String> {
+        let spec = spec(key, address, wanted);
+        self.prober.add(spec).map_err(|error| error.to_string())
     }
 
     /// No longer; probes in flight are forgotten.
