@@ -23,7 +23,9 @@ pub fn of(report: &Report<'_>) -> Vec<String> {
 fn seen_locally(report: &Report<'_>, causes: &mut Vec<String>) {
     let stats = report.stats;
     let ip = report.address.ip();
-    for (errno, count) in &stats.errnos {
+    // An errno without a failed send is of a socket that could not be opened: said elsewhere.
+    let failed = stats.counter(Counter::SendErrors) > 0;
+    for (errno, count) in stats.errnos.iter().filter(|_| failed) {
         let way_out = match words::errno_name(*errno).as_str() {
             "ENETUNREACH" | "EHOSTUNREACH" => {
                 format!("no route, or nobody has this address on the link: ip route get {ip}; ip neigh show {ip}")
@@ -70,6 +72,12 @@ fn seen_from_others(report: &Report<'_>, causes: &mut Vec<String>) {
         let v6 = error.from.is_ipv6();
         let text = words::icmp(v6, error.kind, error.code);
         let way_out = match (v6, error.kind, error.code) {
+            (false, 3, 3) | (true, 1, 4) if error.from != ip => {
+                format!(
+                    "a router or firewall at {} answers in its place",
+                    error.from
+                )
+            }
             (false, 3, 3) | (true, 1, 4) if report.protocol() == Some(Protocol::Icmp) => continue,
             (false, 3, 3) | (true, 1, 4) => format!(
                 "no reflector listens on UDP port {port}: run `netsonde reflect` on {}",
@@ -133,8 +141,14 @@ fn guesses(report: &Report<'_>, causes: &mut Vec<String>) {
             ));
         }
     }
+    // A name may have more than one address, or an old one.
+    let lookup = if report.title() == ip.to_string() {
+        String::new()
+    } else {
+        format!("; getent ahosts {name}")
+    };
     causes.push(format!(
-        "the host is down, or {ip} is the wrong address: ip neigh show {ip} (FAILED: nobody on this link has it); getent ahosts {name}"
+        "the host is down, or {ip} is the wrong address: ip neigh show {ip} (FAILED: nobody on this link has it){lookup}"
     ));
     causes.push(format!(
         "there is no route, or none back: ip route get {ip} here, and towards this host on {name}"
@@ -213,7 +227,30 @@ mod tests {
             "auto",
         );
         assert_eq!(auto.len(), 3);
-        let errno = causes(&[Output::Errno(101)], "stamp");
+        let other = Output::Icmp {
+            kind: 3,
+            code: 3,
+            from: "10.9.9.9".parse().expect("an address"),
+        };
+        let answered_for = causes(
+            &[
+                other,
+                Output::Protocol(Protocol::Icmp, base::Why::StampRefused),
+            ],
+            "auto",
+        );
+        assert_eq!(
+            answered_for,
+            [
+                "ICMP from 10.9.9.9 (1 time): port unreachable: a router or firewall at 10.9.9.9 answers in its place"
+            ]
+        );
+        let socket = causes(&[Output::Errno(13)], "stamp");
+        assert!(!socket[0].contains("could not send"));
+        let errno = causes(
+            &[Output::Errno(101), Output::Count(Counter::SendErrors, 1)],
+            "stamp",
+        );
         assert!(
             errno[0].starts_with(
                 "this host could not send 1 probe: Network is unreachable (ENETUNREACH)"

@@ -75,7 +75,7 @@ fn losses(out: &mut String, report: &Report<'_>) {
                 loss.local, loss.unattributed
             );
         } else {
-            out.push_str(" (direction unknown)");
+            out.push_str(", direction unknown");
         }
     }
     out.push('\n');
@@ -293,7 +293,7 @@ sent late 5
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[1],
-            "sent 8, received 0, lost 8 (100%) (direction unknown)"
+            "sent 8, received 0, lost 8 (100%), direction unknown"
         );
         assert_eq!(lines[2], "no answer at all; likely causes, in order:");
         assert!(lines[3].starts_with("  1. a security group"));

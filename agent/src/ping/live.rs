@@ -99,6 +99,26 @@ impl<'p> Live<'p> {
         }
     }
 
+    /// Forgets the numbers of a target that is probed anew, but not what it is probed with,
+    /// why, and the ICMP errors that said so.
+    pub fn restart(&mut self, place: usize) {
+        let Some(tracked) = self.tracked.get_mut(place) else {
+            return;
+        };
+        let old = std::mem::take(&mut tracked.total);
+        tracked.total.protocol = old.protocol;
+        tracked.total.icmp = old.icmp;
+        let seen = tracked.total.icmp.iter().map(|error| error.count).sum();
+        tracked
+            .total
+            .apply(&Output::Count(Counter::IcmpErrors, seen));
+        tracked.interval = TargetStats::new();
+        tracked.loss_before = LossTotals::default();
+        if let Some(hlog) = &mut self.hlog {
+            hlog.forget(place);
+        }
+    }
+
     /// Takes one output of a target; keys are the places of the targets in the plan.
     pub fn take(&mut self, key: TargetKey, output: &Output) {
         let place = key.0 as usize;

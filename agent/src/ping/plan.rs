@@ -148,6 +148,12 @@ impl Plan {
         })
     }
 
+    /// Whether a target that falls back to ICMP has to go on at another interval.
+    #[must_use]
+    pub fn changes_pace(&self) -> bool {
+        self.protocol == Choice::Auto && self.interval_ns.is_none()
+    }
+
     /// The size of the IP packets of a protocol, where the options settle it. A STAMP probe
     /// may grow when its reflector turns out to be ours.
     #[must_use]

@@ -204,3 +204,28 @@ fn unknown_keys_are_ignored_and_the_end_is_seen() {
     live.take(TargetKey(1), &Output::Finished);
     assert!(live.finished());
 }
+
+#[test]
+fn a_fresh_start_keeps_the_reason_and_drops_the_numbers() {
+    let plan = planned("127.0.0.1", false);
+    let mut live = live(&plan, &[]);
+    live.take(
+        TargetKey(0),
+        &Output::Icmp {
+            kind: 3,
+            code: 3,
+            from: std::net::IpAddr::from([127, 0, 0, 1]),
+        },
+    );
+    live.take(
+        TargetKey(0),
+        &Output::Protocol(Protocol::Icmp, Why::StampRefused),
+    );
+    second(&mut live, 0, 3, 1);
+    live.restart(0);
+    second(&mut live, 0, 10, 0);
+    let mut out = Vec::new();
+    live.end(WALL, &mut out).expect("writes");
+    assert!(text(&out).contains("on UDP port 862 (port unreachable)"));
+    assert!(text(&out).contains("sent 10, received 10, lost 0"));
+}
