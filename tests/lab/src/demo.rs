@@ -4,6 +4,7 @@
 //! The measured `ping` sends packets of a size of its own, by which the relay's log tells
 //! its packets from those of the agent and of the `ping` that is shown live.
 
+use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -106,26 +107,20 @@ pub fn run(options: &Options) -> Result<()> {
     let target = net.b.ipv4().to_string();
     let count = options.count.to_string();
     let size = COMPARED_BYTES.to_string();
-    let compared = net.a.spawn(
-        &options.netsonde,
-        &[
-            "ping",
-            &target,
-            "-c",
-            &count,
-            "-i",
-            options.interval,
-            "-s",
-            &size,
-            "--json",
-        ],
-    )?;
+    // Both hosts have this machine's clock, so one-way delays may be asked for.
+    let ping = [
+        "ping",
+        &target,
+        "-c",
+        &count,
+        "-i",
+        options.interval,
+        "--assume-synchronised",
+    ];
+    let compared = [ping.as_slice(), &["-s", &size, "--json"]].concat();
+    let compared = net.a.spawn(&options.netsonde, &compared)?;
     // The same path once more, for the eye: it has this terminal.
-    let live = net
-        .a
-        .command(&options.netsonde)
-        .args(["ping", &target, "-c", &count, "-i", options.interval])
-        .status()?;
+    let live = net.a.command(&options.netsonde).args(ping).status()?;
     let compared = compared.finish(Duration::from_secs(120))?;
     ensure!(
         live.success() && compared.status.success(),
@@ -135,6 +130,10 @@ pub fn run(options: &Options) -> Result<()> {
     let report: Value = serde_json::from_str(&compared.stdout).context("ping --json")?;
 
     ensure_scrape(&proxy)?;
+    if std::io::stdin().is_terminal() {
+        println!("the agent measures on; open that address, or press Enter to end");
+        std::io::stdin().read_line(&mut String::new())?;
+    }
     agent.stop("TERM", Duration::from_secs(20))?;
     reflector.stop("TERM", Duration::from_secs(20))?;
     let log = net.stop()?;

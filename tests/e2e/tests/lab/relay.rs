@@ -293,10 +293,11 @@ fn reorders() -> Result<()> {
 }
 
 fn delays() -> Result<()> {
-    for delay in [
-        Delay::Fixed(1_000_000),
-        Delay::Uniform(500_000, 2_000_000),
-        Delay::List(vec![300_000, 900_000, 600_000]),
+    for (delay, realtime) in [
+        (Delay::Fixed(1_000_000), None),
+        (Delay::Fixed(1_000_000), Some(20)),
+        (Delay::Uniform(500_000, 2_000_000), Some(20)),
+        (Delay::List(vec![300_000, 900_000, 600_000]), Some(20)),
     ] {
         let plan = Impairment::default().with_delay(delay.clone());
         let what = Blast {
@@ -304,7 +305,11 @@ fn delays() -> Result<()> {
             rate: 1_000,
             ..Blast::default()
         };
-        let seen = run(&forward(3, plan), Forward, what)?;
+        let config = RelayConfig {
+            realtime,
+            ..forward(3, plan)
+        };
+        let seen = run(&config, Forward, what)?;
         let mut late = Vec::new();
         let mut after = Vec::new();
         let output = seen.log.output(Forward);
@@ -327,7 +332,7 @@ fn delays() -> Result<()> {
         after.sort_unstable();
         let at = |sorted: &[u64], share: f64| sorted[(sorted.len() as f64 * share) as usize];
         println!(
-            "{delay:?}: out late by p50 {} p99 {} ns; log to receiver's stamp p50 {} p99 {} ns",
+            "{delay:?}, priority {realtime:?}: out late by p50 {} p99 {} ns; log to receiver's stamp p50 {} p99 {} ns",
             at(&late, 0.5),
             at(&late, 0.99),
             at(&after, 0.5),
