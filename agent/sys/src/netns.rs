@@ -113,6 +113,9 @@ fn mount(source: &Path, target: &Path, flags: libc::c_ulong) -> io::Result<()> {
 fn prepare_directory() -> io::Result<()> {
     let directory = Path::new(DIRECTORY);
     fs::create_dir_all(directory)?;
+    // As `ip netns` does: two that bind at once would stack mounts over each other.
+    let turn = File::open(directory)?;
+    turn.lock()?;
     match mount(Path::new(""), directory, libc::MS_SHARED | libc::MS_REC) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             mount(directory, directory, libc::MS_BIND | libc::MS_REC)?;
