@@ -21,7 +21,7 @@ use netsonde_e2e::trial;
 type Test = fn() -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 14] = [
         ("relay::passes_everything_unharmed", passes),
         ("relay::loses_what_it_says", loses),
         ("relay::duplicates_what_it_says", duplicates),
@@ -34,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("relay::changes_its_plan_on_order", replans),
         ("relay::carries_tcp_in_spite_of_loss", tcp),
         ("relay::finishes_its_log_on_sigterm", sigterm),
+        ("relay::survives_a_link_that_goes_down", link_down),
         ("relay::carries_100_000_packets_a_second", throughput),
     ];
     let trials = tests.map(|(name, test)| trial(name, lab::cleanup::missing, test));
@@ -596,6 +597,27 @@ fn sigterm() -> Result<()> {
     let log = RelayLog::read(&path)?;
     ensure!(log.output(Forward).len() == 1_000 && log.totals(Forward).balance());
     ensure!(capture.stop()?.len() == 1_000);
+    Ok(())
+}
+
+fn link_down() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut net = Relayed::new(&lab, LinkOptions::default(), &RelayConfig::new(1))?;
+    let to = net.b.ipv4().to_string();
+    let ping = |net: &Relayed| net.a.run("ping", &["-c", "1", "-w", "5", "-W", "1", &to]);
+    ping(&net)?;
+    for (host, device) in [(net.a.clone(), "eth0"), (net.between.clone(), "left")] {
+        host.ip(&format!("link set {device} down\n"))?;
+        ensure!(ping(&net).is_err(), "{device} is down");
+        host.ip(&format!("link set {device} up\n"))?;
+        // Its neighbours went with the link: found again by ARP, through the relay.
+        ping(&net).context(device)?;
+    }
+    let log = net.stop()?;
+    for direction in Direction::ALL {
+        let totals = log.totals(direction);
+        ensure!(totals.balance() && totals.matched == 3, "{totals:?}");
+    }
     Ok(())
 }
 
