@@ -7,6 +7,8 @@
 
 #[path = "lab/cleanup.rs"]
 mod cleanup;
+#[path = "lab/exact.rs"]
+mod exact;
 #[path = "lab/kernel.rs"]
 mod kernel;
 #[path = "lab/relay.rs"]
@@ -23,7 +25,12 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let registry: [fn() -> Vec<Trial>; 3] = [cleanup::trials, relay::trials, kernel::trials];
+    let registry: &[fn() -> Vec<Trial>] = &[
+        cleanup::trials,
+        relay::trials,
+        kernel::trials,
+        exact::trials,
+    ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -145,15 +145,10 @@ impl Session {
             self.highest_received_at = received_at;
         }
         let seen = self.order.insert(place, index);
-        if seen == Seen::New
-            && self
-                .slots
-                .copy(index)
-                .is_some_and(|slot| first_answer(&slot))
-        {
-            // RFC 4737 section 3.3 over the order of arrival: NextExp is one past the highest.
-            let reordered = self.highest_reply.is_some_and(|highest| place < highest);
-            if reordered && self.counted(index) {
+        if seen == Seen::New && self.counted(index) {
+            // RFC 4737 section 3.3 over the replies, each once, in their order of arrival:
+            // NextExp is one past the highest number so far.
+            if self.highest_reply.is_some_and(|highest| place < highest) {
                 emit(out, Output::Count(Counter::ReorderedReverse, 1));
             }
             self.highest_reply = self.highest_reply.max(Some(place));
@@ -513,11 +508,6 @@ impl Session {
             verdict,
         }));
     }
-}
-
-fn first_answer(slot: &Slot) -> bool {
-    slot.state == State::Outstanding
-        || (matches!(slot.state, State::Lost | State::LostLocal) && !slot.late)
 }
 
 /// The TTL that a packet started with, by the values in use: 64, 128 and 255.

@@ -1,0 +1,287 @@
+//! What `ping` reports is what the relay did, packet by packet: loss by direction,
+//! duplicates, reordering, over many seeds, with our reflector and with one that knows
+//! nothing but RFC 8762.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::relay::truth::Truth;
+use lab::{Impairment, Lab, LinkOptions, RelayConfig, RelayLog, Relayed};
+use libtest_mimic::Trial;
+use netsonde_e2e::{missing, netsonde, trial};
+use serde_json::Value;
+
+const PROBES: u64 = 10_000;
+/// Runs side by side: none of this is about time.
+const AT_ONCE: usize = 4;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "exact::our_reflector_tells_every_direction",
+            missing,
+            || over_seeds(20, check_ours),
+        ),
+        trial(
+            "exact::a_plain_reflector_tells_all_but_hidden_duplicates",
+            missing,
+            || over_seeds(20, check_plain),
+        ),
+        trial(
+            "exact::without_duplicates_a_plain_reflector_is_exact",
+            missing,
+            || over_seeds(4, check_plain_without_duplicates),
+        ),
+        trial(
+            "exact::a_stateless_reflector_claims_no_direction",
+            missing,
+            || over_seeds(2, check_stateless),
+        ),
+        trial(
+            "exact::bursts_and_outages_have_their_shape",
+            missing,
+            bursts,
+        ),
+    ]
+}
+
+/// Runs `check` for the seeds 1 to `count`, some at a time, and reports every failure.
+fn over_seeds(count: u64, check: fn(u64) -> Result<()>) -> Result<()> {
+    let next = AtomicU64::new(1);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > count {
+                        return;
+                    }
+                    if let Err(error) = check(seed)
+                        && let Ok(mut failures) = failures.lock()
+                    {
+                        failures.push(format!("seed {seed}: {error:#}"));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    ensure!(
+        failures.is_empty(),
+        "{} of {count} seeds:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    Ok(())
+}
+
+/// The impairment of the issue: 5 % loss forward, 2 % reverse, 1 % duplicates and 1 %
+/// reordering each way.
+fn impairment(seed: u64, duplicates: f64) -> RelayConfig {
+    let way = |loss| {
+        Impairment::default()
+            .with_loss(loss)
+            .with_duplicates(duplicates)
+            .with_reordering(0.01, 2)
+    };
+    RelayConfig {
+        forward: way(0.05),
+        reverse: way(0.02),
+        ..RelayConfig::new(seed)
+    }
+}
+
+/// One run: what `ping --json` says of its target, and the relay's log.
+fn run(config: &RelayConfig, reflector: &[&str], ping: &[&str]) -> Result<(Value, RelayLog)> {
+    let binary = netsonde()?;
+    let lab = Lab::new()?;
+    let mut net = Relayed::new(&lab, LinkOptions::default(), config)?;
+    let args = [&["reflect"], reflector].concat();
+    let mut reflecting = net.b.spawn(&binary, &args)?;
+    reflecting.wait_line("reflecting", Duration::from_secs(10))?;
+    let target = net.b.ipv4().to_string();
+    let count = PROBES.to_string();
+    let args = [
+        &["ping", &target, "-c", &count, "-i", "1ms", "--json"],
+        ping,
+    ]
+    .concat();
+    let pinged = net
+        .a
+        .spawn(&binary, &args)?
+        .finish(Duration::from_secs(90))?;
+    ensure!(
+        pinged.code() == 0,
+        "ping ended with {}: {}",
+        pinged.code(),
+        pinged.stderr
+    );
+    reflecting.stop("TERM", Duration::from_secs(10))?;
+    let log = net.stop()?;
+    for direction in base::Direction::ALL {
+        let totals = log.totals(direction);
+        ensure!(
+            totals.own_failures() == 0,
+            "the relay lost packets itself: {totals:?}"
+        );
+    }
+    let document: Value = serde_json::from_str(&pinged.stdout)?;
+    let target = document["targets"].get(0).context("no target")?.clone();
+    Ok((target, log.counted()))
+}
+
+fn number(report: &Value, key: &str) -> Result<u64> {
+    report[key]
+        .as_u64()
+        .with_context(|| format!("{key} is {}", report[key]))
+}
+
+/// What holds for every run: totals, and received + lost + discarded = sent.
+fn check_totals(report: &Value, truth: &Truth) -> Result<()> {
+    let get = |key| number(report, key);
+    ensure!(get("sent")? == PROBES, "sent {}", get("sent")?);
+    ensure!(
+        truth.probes + get("lost_local")? == PROBES,
+        "the relay saw {}",
+        truth.probes
+    );
+    ensure!(
+        get("received")? == truth.answered,
+        "received {} of {truth:?}",
+        get("received")?
+    );
+    ensure!(
+        get("lost")? == truth.lost_forward + truth.lost_reverse,
+        "{truth:?}"
+    );
+    let discarded: u64 = report["discarded"]
+        .as_object()
+        .context("no discarded")?
+        .values()
+        .filter_map(Value::as_u64)
+        .sum();
+    ensure!(get("received")? + get("lost")? + discarded == get("sent")?);
+    ensure!(get("late")? == 0 && get("skipped")? == 0 && get("send_errors")? == 0);
+    Ok(())
+}
+
+fn check_reordering(report: &Value, truth: &Truth) -> Result<()> {
+    let found = (
+        number(report, "reordered_forward")?,
+        number(report, "reordered_reverse")?,
+    );
+    let expected = (truth.reordered_forward, truth.reordered_reverse);
+    ensure!(
+        found == expected,
+        "reordered {found:?}, the relay says {expected:?}"
+    );
+    Ok(())
+}
+
+fn check_ours(seed: u64) -> Result<()> {
+    let (report, log) = run(&impairment(seed, 0.01), &[], &[])?;
+    let truth = Truth::of(&log);
+    check_totals(&report, &truth)?;
+    let keys = [
+        "lost_forward",
+        "lost_reverse",
+        "duplicates_forward",
+        "duplicates_reverse",
+    ];
+    let mut found = [0; 4];
+    for (place, key) in found.iter_mut().zip(keys) {
+        *place = number(&report, key)?;
+    }
+    let expected = [
+        truth.lost_forward,
+        truth.lost_reverse,
+        truth.duplicates_forward,
+        truth.duplicates_reverse,
+    ];
+    ensure!(
+        found == expected,
+        "{keys:?} are {found:?}, the relay says {expected:?}"
+    );
+    ensure!(number(&report, "lost_unattributed")? == 0);
+    check_reordering(&report, &truth)
+}
+
+/// |forward - true| <= unattributed <= hidden duplicates + unanswered closing probes.
+fn check_bound(report: &Value, truth: &Truth, unanswered_closing: u64) -> Result<()> {
+    let (forward, reverse) = (
+        number(report, "lost_forward")?,
+        number(report, "lost_reverse")?,
+    );
+    let unattributed = number(report, "lost_unattributed")?;
+    ensure!(
+        forward + reverse + unattributed + number(report, "lost_local")? == number(report, "lost")?
+    );
+    let off = forward.abs_diff(truth.lost_forward);
+    let bound = truth.hidden_duplicates + unanswered_closing;
+    ensure!(
+        off <= unattributed && unattributed <= bound,
+        "lost_forward {forward} is {off} off, unattributed {unattributed}, bound {bound}: {truth:?}"
+    );
+    Ok(())
+}
+
+fn plain(seed: u64, duplicates: f64) -> Result<()> {
+    let config = impairment(seed, duplicates);
+    let (report, log) = run(&config, &["--no-private-tlv"], &[])?;
+    let truth = Truth::of(&log);
+    check_totals(&report, &truth)?;
+    check_reordering(&report, &truth)?;
+    // At most one closing probe goes unanswered before each one after the first.
+    let uncounted = number(&report, "uncounted")?;
+    let unanswered_closing = uncounted.saturating_sub(2);
+    check_bound(&report, &truth, unanswered_closing)
+}
+
+fn check_plain(seed: u64) -> Result<()> {
+    plain(seed, 0.01)
+}
+
+fn check_plain_without_duplicates(seed: u64) -> Result<()> {
+    plain(seed, 0.0)
+}
+
+fn check_stateless(seed: u64) -> Result<()> {
+    let config = impairment(seed, 0.01);
+    let (report, log) = run(&config, &["--stateless", "--no-private-tlv"], &[])?;
+    let truth = Truth::of(&log);
+    check_totals(&report, &truth)?;
+    ensure!(
+        report["lost_forward"].is_null() && report["lost_reverse"].is_null(),
+        "{report}"
+    );
+    ensure!(number(&report, "lost_unattributed")? == number(&report, "lost")?);
+    Ok(())
+}
+
+/// 5 lost of every 100 forward: runs of 5, an outage each.
+fn bursts() -> Result<()> {
+    let mut config = RelayConfig::new(1);
+    config.forward.loss.push(lab::relay::Loss::Burst {
+        every: 100,
+        length: 5,
+    });
+    let (report, log) = run(&config, &[], &[])?;
+    let truth = Truth::of(&log);
+    check_totals(&report, &truth)?;
+    ensure!(number(&report, "lost_forward")? == truth.lost_forward && truth.lost_forward >= 490);
+    let runs = &report["loss_run_packets"];
+    // The opening probes share the relay's count, so that the first or last run may be cut.
+    ensure!(runs["p50"] == 5 && runs["max"] == 5, "{runs}");
+    let outages = number(&report, "outages")?;
+    ensure!((98..=101).contains(&outages), "{outages} outages");
+    let longest = number(&report, "longest_outage_ns")?;
+    ensure!(
+        (4_900_000..5_500_000).contains(&longest),
+        "longest outage {longest} ns"
+    );
+    ensure!(report["longest_outage_at"].is_string(), "{report}");
+    Ok(())
+}
