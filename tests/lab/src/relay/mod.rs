@@ -9,6 +9,7 @@ pub mod config;
 pub mod engine;
 pub mod fate;
 pub mod frame;
+mod lane;
 pub mod log;
 pub mod process;
 pub mod reordering;
