@@ -216,7 +216,7 @@ pub struct PingArgs {
 #[derive(Args, Debug, Clone)]
 pub struct ReflectArgs {
     /// Address and UDP port to answer on, repeatable; a bare address means port 862
-    /// [default: 0.0.0.0:862 and [::]:862]
+    /// [default: port 862 of all IPv4 and IPv6 addresses]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<String>,
 

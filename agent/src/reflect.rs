@@ -25,6 +25,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const SHORTEST_STAMP: u32 = 44;
 const SHORTEST_TWAMP: u32 = 14;
 const LONGEST_UDP: u32 = 65_507;
+const WITHOUT_IPV6: &str = "netsonde: IPv6 is disabled on this host; reflecting on IPv4 only";
 
 /// What will be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -165,18 +166,25 @@ pub type Bound = (SocketAddr, OwnedFd);
 pub fn listen(plan: &Plan, notes: &mut impl Write) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     for address in &plan.listen {
+        if plan.by_default && address.is_ipv6() && ipv6_switched_off() {
+            writeln!(notes, "{WITHOUT_IPV6}")?;
+            continue;
+        }
         match bind(*address) {
             Ok(socket) => bound.push(socket),
             Err(error) if plan.by_default && address.is_ipv6() && no_ipv6(&error) => {
-                writeln!(
-                    notes,
-                    "netsonde: IPv6 is disabled on this host; reflecting on IPv4 only"
-                )?;
+                writeln!(notes, "{WITHOUT_IPV6}")?;
             }
             Err(error) => return Err(refused(*address, &error).into()),
         }
     }
     Ok(bound)
+}
+
+/// The sysctl leaves `[::]` bindable, though nothing can arrive there.
+fn ipv6_switched_off() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+        .is_ok_and(|text| text.trim() == "1")
 }
 
 fn bind(address: SocketAddr) -> io::Result<Bound> {

@@ -7,13 +7,11 @@
 use std::io::{self, Write};
 
 use base::units::format_ns;
-use base::{
-    Counter, EventKind, Gauge, LossTotals, MonoNanos, Output, Quantity, SessionEvent, TargetKey,
-    WallNanos,
-};
+use base::{Counter, Gauge, MonoNanos, Output, Quantity, TargetKey, WallNanos};
 use record::TargetStats;
 
-use super::plan::{Plan, Show, Target};
+use super::plan::{Plan, Show};
+use super::tracked::Tracked;
 use crate::exit::Exit;
 use crate::output::assertion::{Assertion, Outcome};
 use crate::output::hlog::HdrLog;
@@ -37,19 +35,6 @@ pub struct Head {
     pub source: Source,
     /// When the run began.
     pub started: WallNanos,
-}
-
-/// One target and its numbers.
-struct Tracked {
-    target: Target,
-    total: TargetStats,
-    /// Since the last whole second, where that is shown.
-    interval: TargetStats,
-    loss_before: LossTotals,
-    /// Its first line was written.
-    announced: bool,
-    /// It was down at least once, so that "up" is news.
-    was_down: bool,
 }
 
 /// See the module.
@@ -77,14 +62,7 @@ impl<'p> Live<'p> {
         hlog: Option<HdrLog>,
         now: MonoNanos,
     ) -> Self {
-        let tracked = plan.targets.iter().map(|target| Tracked {
-            target: target.clone(),
-            total: TargetStats::new(),
-            interval: TargetStats::new(),
-            loss_before: LossTotals::default(),
-            announced: false,
-            was_down: false,
-        });
+        let tracked = plan.targets.iter().cloned().map(Tracked::new);
         Self {
             plan,
             assertions,
@@ -105,15 +83,7 @@ impl<'p> Live<'p> {
         let Some(tracked) = self.tracked.get_mut(place) else {
             return;
         };
-        let old = std::mem::take(&mut tracked.total);
-        tracked.total.protocol = old.protocol;
-        tracked.total.icmp = old.icmp;
-        let seen = tracked.total.icmp.iter().map(|error| error.count).sum();
-        tracked
-            .total
-            .apply(&Output::Count(Counter::IcmpErrors, seen));
-        tracked.interval = TargetStats::new();
-        tracked.loss_before = LossTotals::default();
+        tracked.restart();
         if let Some(hlog) = &mut self.hlog {
             hlog.forget(place);
         }
@@ -414,49 +384,6 @@ impl<'p> Live<'p> {
             packet_bytes: self.packet_bytes(tracked),
             stats,
         }
-    }
-}
-
-impl Tracked {
-    /// Fills in what an interval takes from the whole run: present values as they are now,
-    /// and loss by place since the interval before. A loss that was unattributed and found
-    /// its direction meanwhile counts in the interval that learned it.
-    fn close_interval(&mut self) {
-        let (now, before) = (self.total.loss, self.loss_before);
-        self.interval.loss = LossTotals {
-            lost: now.lost.saturating_sub(before.lost),
-            local: now.local.saturating_sub(before.local),
-            forward: now.forward.saturating_sub(before.forward),
-            reverse: now.reverse.saturating_sub(before.reverse),
-            unattributed: now.unattributed.saturating_sub(before.unattributed),
-            directed: now.directed,
-        };
-        self.loss_before = now;
-        self.interval.gauges = self.total.gauges;
-        self.interval.protocol = self.total.protocol;
-    }
-
-    /// An event as a line for people, if it is news to them.
-    fn news(&mut self, event: &SessionEvent) -> Option<String> {
-        let change = |what: &str| format!("{what} changed from {} to {}", event.old, event.new);
-        let text = match event.kind {
-            EventKind::TargetDown => {
-                self.was_down = true;
-                "no longer answers".to_owned()
-            }
-            EventKind::TargetUp if self.was_down => "answers again".to_owned(),
-            EventKind::HopsForwardChanged => change("hops forward"),
-            EventKind::HopsReverseChanged => change("hops reverse"),
-            EventKind::ClockStepped => {
-                "the clock of this host was set; probes in flight are discarded".to_owned()
-            }
-            EventKind::ReflectorReset => {
-                "the reflector restarted, or forgot this session".to_owned()
-            }
-            EventKind::LimitReached => "a limit of packets per second bites".to_owned(),
-            _ => return None,
-        };
-        Some(format!("{}: {text}\n", self.target.name))
     }
 }
 

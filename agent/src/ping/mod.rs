@@ -9,6 +9,7 @@ pub mod live;
 pub mod plan;
 pub mod preflight;
 mod run;
+pub mod tracked;
 
 use std::io::IsTerminal as _;
 

@@ -27,6 +27,14 @@ pub fn reflect(args: &ReflectArgs) -> anyhow::Result<Exit> {
     sys::signal::block(&SIGNALS)?;
     let plan = super::plan(args)?;
     let listen = super::listen(&plan, &mut io::stderr())?;
+    let source = Source {
+        address: listen
+            .first()
+            .map(|(address, _)| address.ip())
+            .filter(|ip| !ip.is_unspecified())
+            .map(|ip| ip.to_string()),
+        device: None,
+    };
     let addresses: Vec<String> = listen
         .iter()
         .map(|(address, _)| address.to_string())
@@ -60,10 +68,6 @@ pub fn reflect(args: &ReflectArgs) -> anyhow::Result<Exit> {
     reflector.stop();
     let ended = reflector.join();
     if args.json {
-        let source = Source {
-            address: addresses.first().cloned(),
-            device: None,
-        };
         let mut body = Map::new();
         body.insert("reflector".to_owned(), counters(&addresses, &stats));
         let document = json::document(&crate::command_line(), started, wall_now(), &source, body);

@@ -1,4 +1,4 @@
-use base::{Protocol, Sample, Why};
+use base::{EventKind, LossTotals, Protocol, Sample, SessionEvent, Why};
 use serde_json::Value;
 
 use super::*;
