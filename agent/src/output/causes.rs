@@ -90,12 +90,15 @@ fn seen_from_others(report: &Report<'_>, causes: &mut Vec<String>) {
             (false, 11, 0) | (true, 3, 0) => {
                 format!("the TTL ran out there: a larger -t, or a routing loop: tracepath {ip}")
             }
-            (false, 3, 0 | 1 | 6 | 7) | (true, 1, 0 | 3) => {
-                format!(
-                    "the host is down, or the address is wrong: from {} on there is no way to it",
-                    error.from
-                )
-            }
+            // Also from this host itself, when nobody answers ARP or neighbour discovery.
+            (false, 3, 1) | (true, 1, 3) => format!(
+                "the host is down, or the address is wrong: on the link of {} nobody has it: ip neigh show {ip}",
+                error.from
+            ),
+            (false, 3, 0 | 6 | 7) | (true, 1, 0) => format!(
+                "the address is wrong, or a route is missing: {} knows no way to it",
+                error.from
+            ),
             _ => format!("tracepath {ip}"),
         };
         causes.push(format!(

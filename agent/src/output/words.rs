@@ -30,6 +30,9 @@ pub fn errno_name(errno: i32) -> String {
 /// An `errno` for people: `No buffer space available (ENOBUFS)`.
 #[must_use]
 pub fn errno(errno: i32) -> String {
+    if errno == 0 {
+        return "for an unknown reason".to_owned();
+    }
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     format!("{text} ({})", errno_name(errno))

@@ -222,7 +222,7 @@ impl<'p> Live<'p> {
             let cell =
                 |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), |ns| format_ns(ns as f64));
             text.push_str(&format!(
-                "{time}Z {}: sent {}, lost {}, p50 {}, p99 {}, max {}\n",
+                "{time}Z {}: sent {}, lost {}, p50 {}, p99 {}, max {}",
                 tracked.target.name,
                 stats.counter(Counter::Sent),
                 stats.counter(Counter::Lost),
@@ -230,6 +230,15 @@ impl<'p> Live<'p> {
                 cell(rtt.p99),
                 cell(rtt.max),
             ));
+            for (counter, words) in [
+                (Counter::SendErrors, "send errors"),
+                (Counter::Skipped, "skipped"),
+            ] {
+                if stats.counter(counter) > 0 {
+                    text.push_str(&format!(", {words} {}", stats.counter(counter)));
+                }
+            }
+            text.push('\n');
         }
         text
     }

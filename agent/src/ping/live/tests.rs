@@ -82,6 +82,7 @@ fn lines_are_of_their_second_and_the_summary_of_the_run() {
         &Output::Protocol(Protocol::Icmp, Why::StampSilent),
     );
     second(&mut live, 0, 50, 0);
+    live.take(TargetKey(1), &Output::Count(Counter::SendErrors, 3));
     live.tick(
         MonoNanos(2 * SECOND_NS),
         WALL.offset(2_000_000_000),
@@ -91,7 +92,7 @@ fn lines_are_of_their_second_and_the_summary_of_the_run() {
     let lines: Vec<&str> = text(&out).lines().collect();
     assert!(lines[0].starts_with("::1: ICMP echo, since"));
     assert!(lines[1].ends_with("127.0.0.1: sent 50, lost 0, p50 1.00ms, p99 -, max 1.00ms"));
-    assert!(lines[2].ends_with("::1: sent 0, lost 0, p50 -, p99 -, max -"));
+    assert!(lines[2].ends_with("::1: sent 0, lost 0, p50 -, p99 -, max -, send errors 3"));
     out.clear();
     let exit = live
         .end(WALL.offset(2_500_000_000), &mut out)
