@@ -5,8 +5,9 @@ use sys::privilege::{self, Capability};
 
 use crate::exit::Failure;
 
-/// Priority of the probe thread under `SCHED_FIFO`.
-pub const REALTIME_PRIORITY: u32 = 50;
+/// Priority of the probe thread under `SCHED_FIFO`; not less than what the prober takes,
+/// which after the drop can be confirmed but not raised.
+const REALTIME_PRIORITY: i32 = 50;
 
 /// Whom the agent becomes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,16 +58,25 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
 }
 
-/// What must happen while there are capabilities: lets a thread become real-time later.
+/// While there are capabilities: this thread, and so the first that it starts, becomes
+/// real-time. [`end_realtime`] takes it back.
 ///
 /// # Errors
-/// Without `CAP_SYS_RESOURCE`, and without a limit that is high enough already.
-pub fn allow_realtime() -> Result<(), Failure> {
-    sys::process::allow_realtime(REALTIME_PRIORITY).map_err(|error| {
+/// Without `CAP_SYS_NICE`, and without a limit that allows it.
+pub fn begin_realtime() -> Result<(), Failure> {
+    sys::sched::set_fifo_for_children(REALTIME_PRIORITY).map_err(|error| {
         Failure::privilege(format!(
             "agent.realtime: {error}; start as root, or with LimitRTPRIO={REALTIME_PRIORITY}, or write realtime = false"
         ))
     })
+}
+
+/// The probe thread is started: this one is as any other again.
+///
+/// # Errors
+/// Never in practice.
+pub fn end_realtime() -> Result<(), Failure> {
+    sys::sched::set_normal().map_err(|error| Failure::privilege(error.to_string()))
 }
 
 /// Drops everything and reads back.

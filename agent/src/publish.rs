@@ -187,7 +187,11 @@ impl Publisher {
             Note::NoComponent(name) => {
                 self.components.remove(name);
             }
-            Note::NotReady(reasons) => self.base.not_ready = reasons,
+            Note::NotReady(reasons) => {
+                self.base.not_ready = reasons;
+                // Who waits for it shall not wait for the next tick.
+                self.tick();
+            }
             Note::Finish => self.finishing = true,
         }
     }

@@ -108,7 +108,7 @@ fn prepare(args: AgentArgs, loaded: Loaded) -> Result<Parts, Failure> {
     // Best effort: the limit is what it is.
     let _ = sys::process::raise_open_files();
     if config.agent.realtime {
-        privileges::allow_realtime()?;
+        privileges::begin_realtime()?;
     }
     privileges::drop_all(&identity)?;
     start_log(config.agent.log);

@@ -142,6 +142,9 @@ impl Agent {
             opener: parts.opener.clone(),
         })
         .map_err(failed("the prober"))?;
+        if config.agent.realtime {
+            crate::privileges::end_realtime()?;
+        }
         let records = match (parts.records, records) {
             (Some(file), Some(ring)) => {
                 Some(Writer::start(file, ring).map_err(failed("the writer of --records"))?)

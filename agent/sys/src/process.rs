@@ -171,30 +171,6 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Lets threads of this process put themselves under real-time scheduling up to `priority`
-/// ([`crate::sched::set_fifo`]), also after capabilities are dropped.
-///
-/// # Errors
-/// When the hard limit is lower and `CAP_SYS_RESOURCE` is missing.
-pub fn allow_realtime(priority: u32) -> io::Result<()> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is writable through the call.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_RTPRIO, &raw mut limit) };
-    check(result).map_err(|error| failed("getrlimit", "RLIMIT_RTPRIO", error))?;
-    let wanted = libc::rlim_t::from(priority);
-    if limit.rlim_cur < wanted {
-        limit.rlim_cur = wanted;
-        limit.rlim_max = limit.rlim_max.max(wanted);
-        // SAFETY: `limit` is readable through the call.
-        let result = unsafe { libc::setrlimit(libc::RLIMIT_RTPRIO, &raw const limit) };
-        check(result).map_err(|error| failed("setrlimit", "RLIMIT_RTPRIO", error))?;
-    }
-    Ok(())
-}
-
 /// Memory of this process that is resident, in bytes.
 ///
 /// # Errors

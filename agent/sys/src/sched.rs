@@ -26,6 +26,40 @@ pub fn set_fifo(priority: i32) -> io::Result<()> {
     })
 }
 
+/// As [`set_fifo`], but the threads that this one starts inherit it: each may then confirm
+/// it with [`set_fifo`] of the same priority after capabilities are dropped. Take it back
+/// with [`set_normal`] as soon as the thread that needs it is started.
+///
+/// # Errors
+/// Without `CAP_SYS_NICE` and without `RLIMIT_RTPRIO`.
+pub fn set_fifo_for_children(priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: `parameters` is readable through the call; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    check(result).map(drop).map_err(|error| {
+        failed(
+            "sched_setscheduler",
+            format!("SCHED_FIFO priority {priority} (CAP_SYS_NICE)"),
+            error,
+        )
+    })
+}
+
+/// Puts this thread back under the normal scheduler.
+///
+/// # Errors
+/// Never in practice.
+pub fn set_normal() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameters` is readable through the call; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) };
+    check(result)
+        .map(drop)
+        .map_err(|error| failed("sched_setscheduler", "SCHED_OTHER", error))
+}
+
 /// How late this thread's timers may fire to be batched with others; the default is 50 us.
 ///
 /// # Errors
