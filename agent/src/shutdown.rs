@@ -30,8 +30,9 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
     let reason = match end {
         End::Signal(signal) => format!("{signal:?}").to_uppercase(),
         End::Dead(name) => {
-            failures.push(format!("the {name} thread died; its last words are above"));
-            format!("the {name} thread died")
+            let text = format!("the {name} thread died");
+            failures.push(text.clone());
+            text
         }
     };
     agent.notify.stopping();
