@@ -64,6 +64,8 @@ struct Path {
     loss: LossTotals,
     up: bool,
     in_flight: f64,
+    /// IP packet of the last counted probe, as published; 0 before the first.
+    packet_bytes: usize,
     done: bool,
 }
 
@@ -349,6 +351,7 @@ impl Engine {
             loss: LossTotals::default(),
             up: false,
             in_flight: 0.0,
+            packet_bytes: 0,
             done: false,
         };
         if index == self.paths.len() {
@@ -505,6 +508,15 @@ impl Engine {
         match result {
             Ok(()) => path.session.sent(transmit, now, t1, len, echo, &mut out),
             Err(errno) => path.session.failed(transmit, now, errno, &mut out),
+        }
+        let packet_bytes = len + path.link.headers();
+        if transmit.kind.is_counted() && path.packet_bytes != packet_bytes {
+            path.packet_bytes = packet_bytes;
+            #[expect(clippy::cast_precision_loss, reason = "at most 64 KiB")]
+            out(Emission::Output(Output::Gauge(
+                Gauge::PacketBytes,
+                packet_bytes as f64,
+            )));
         }
     }
 
@@ -672,7 +684,7 @@ impl Engine {
                 true
             }
             Some(Err(error)) => {
-                let errno = error.source.raw_os_error().unwrap_or(0);
+                let errno = sys::call::errno_of(&error.source).unwrap_or(0);
                 self.outbox.output(target.key, Output::Errno(errno));
                 self.outbox
                     .output(target.key, Output::Protocol(Protocol::Stamp, why));

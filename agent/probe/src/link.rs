@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use sys::call::errno_of;
 use sys::socket::{Batch, ErrorBatch, Pmtu, ProbeSocket, SocketKind, SocketSpec};
 
 use crate::OpenSocket;
@@ -135,6 +136,18 @@ impl Link {
         })
     }
 
+    /// Octets of the headers that the kernel puts before what is sent.
+    pub(crate) const fn headers(&self) -> usize {
+        let ip = if self.local.is_ipv6() { 40 } else { 20 };
+        // An ICMP socket's payload begins at the ICMP header.
+        let transport = if matches!(self.socket.kind(), SocketKind::Udp) {
+            8
+        } else {
+            0
+        };
+        ip + transport
+    }
+
     /// Sends one packet; the probe's number comes back with its stamp.
     pub(crate) fn send(&mut self, payload: &[u8], sequence: u32) -> Result<(), i32> {
         let id = self.own_ids.then_some(sequence);
@@ -149,7 +162,7 @@ impl Link {
                 }
                 Ok(())
             }
-            Err(error) => Err(error.raw_os_error().unwrap_or(0)),
+            Err(error) => Err(errno_of(&error).unwrap_or(0)),
         }
     }
 

@@ -129,7 +129,12 @@ impl Prober {
             }
             if spec.protocol == Choice::Auto {
                 // Without ICMP sockets, STAMP may still answer.
-                fallback = Some(self.icmp_path(&spec));
+                let interval_ns = spec.fallback_interval_ns.unwrap_or(spec.interval_ns);
+                let icmp = TargetSpec {
+                    interval_ns,
+                    ..spec.clone()
+                };
+                fallback = Some(self.icmp_path(&icmp));
             }
         }
         let target = NewTarget {

@@ -39,6 +39,8 @@ pub struct TargetSpec {
     pub protocol: Choice,
     /// Between intended sends, 100 us at least.
     pub interval_ns: u64,
+    /// The interval of ICMP echo when `Auto` falls back to it; `None` is `interval_ns`.
+    pub fallback_interval_ns: Option<u64>,
     /// A probe unanswered for so long is lost.
     pub wait_ns: u64,
     /// Octets of the IP packet; `None` is the protocol's smallest.
@@ -76,6 +78,7 @@ impl TargetSpec {
             address,
             protocol: Choice::Auto,
             interval_ns: 10_000_000,
+            fallback_interval_ns: None,
             wait_ns: 1_000_000_000,
             packet_bytes: None,
             tos: 0,

@@ -5,10 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "lab/accuracy.rs"]
+mod accuracy;
 #[path = "lab/cleanup.rs"]
 mod cleanup;
+#[path = "lab/commands.rs"]
+mod commands;
 #[path = "lab/exact.rs"]
 mod exact;
+#[path = "lab/interop.rs"]
+mod interop;
 #[path = "lab/kernel.rs"]
 mod kernel;
 #[path = "lab/relay.rs"]
@@ -29,7 +35,9 @@ fn main() -> ExitCode {
         cleanup::trials,
         relay::trials,
         kernel::trials,
+        accuracy::trials,
         exact::trials,
+        interop::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
