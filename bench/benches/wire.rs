@@ -1,0 +1,7 @@
+//! Writing and reading packets.
+
+mod shared;
+
+fn main() {
+    shared::time(netsonde_bench::loops::wire());
+}
