@@ -5,6 +5,7 @@
 //! results ten times a second, so that the ring stays small. Reads no packet, waits for no
 //! reader, and is the only place that turns numbers of targets into names.
 
+mod limits;
 mod slot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -99,6 +100,7 @@ pub struct Publisher {
     /// What changes rarely lives in the snapshot that is copied each tick.
     base: Snapshot,
     dropped: u64,
+    limits: limits::Limits,
     opener: Option<sys::process::Pid>,
 }
 
@@ -127,6 +129,7 @@ impl Publisher {
             reflector: None,
             base,
             dropped: 0,
+            limits: limits::Limits::default(),
             opener,
         }
     }
@@ -255,6 +258,11 @@ impl Publisher {
         }
         self.base.components = self.components.values().cloned().collect();
         self.base.reflector = self.reflector.as_ref().map(|ask| ask());
+        if let Some(reflector) = &self.base.reflector {
+            for text in self.limits.bites(reflector, began) {
+                self.log(event(EventKind::LimitReached, None, "", &text));
+            }
+        }
         self.base.process = process(self.opener);
         self.base.event_counts = *self.events.counts();
         self.base.events_evicted = self.events.evicted();

@@ -7,25 +7,33 @@ use record::series::ClassicBounds;
 
 use super::{Config, Probe};
 use crate::worker::export::SeriesCount;
+use crate::worker::probe::memory_bytes;
 
 /// How often the publisher folds, ns.
 pub const TICK_NS: u64 = 1_000_000_000;
 /// Resident memory of the agent and its opener without any target.
 const BASE_BYTES: usize = 10 << 20;
-/// A session: its matcher, its window of probes in flight, and its sockets' kernel memory
-/// is not counted.
-const SESSION_BYTES: usize = 24 << 10;
-/// A session of the reflector: state and replay window.
-const REFLECTOR_SESSION_BYTES: usize = 640;
+/// A session of the reflector: its replay window of 4096 bits, counters and index.
+const REFLECTOR_SESSION_BYTES: usize = 672;
 
 /// The cost of one target of a probe, in bytes.
-pub fn bytes_per_target(probe: &Probe, bounds: &ClassicBounds) -> (usize, usize) {
-    let sessions = usize::from(probe.how.sessions());
-    // All sessions of a target fill the same series.
-    let interval_ns = probe.how.interval_ns / sessions.max(1) as u64;
-    let record = record::memory::per_target(interval_ns, TICK_NS, bounds);
-    let own = sessions * SESSION_BYTES;
-    (record.typical + own, record.upper + own)
+struct Cost {
+    /// Its histograms and counters: typical and at most.
+    series: record::memory::Footprint,
+    /// What the prober remembers of its probes.
+    sessions: usize,
+}
+
+impl Cost {
+    fn of(probe: &Probe, bounds: &ClassicBounds) -> Self {
+        // All sessions of a target fill the same series.
+        let sessions = u64::from(probe.how.sessions().max(1));
+        let interval_ns = probe.how.interval_ns / sessions;
+        Self {
+            series: record::memory::per_target(interval_ns, TICK_NS, bounds),
+            sessions: memory_bytes(&probe.how),
+        }
+    }
 }
 
 /// The whole report, lines that end in a line end.
@@ -36,16 +44,17 @@ pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
     let mut upper = BASE_BYTES;
     for probe in &config.probes {
         let targets = probe.targets.len();
-        let (each, most) = bytes_per_target(probe, &bounds);
-        typical += targets * each;
-        upper += targets * most;
+        let cost = Cost::of(probe, &bounds);
+        typical += targets * (cost.series.typical + cost.sessions);
+        upper += targets * (cost.series.upper + cost.sessions);
         let _ = writeln!(
             text,
-            "probe {}: {targets} targets, {:.3} packets/s, {targets} x {} typical, {targets} x {} at most",
+            "probe {}: {targets} targets, {:.3} packets/s, each target {} of series ({} at most) + {} of probes in flight",
             probe.name,
             probe.packets_per_second(),
-            kib(each),
-            kib(most),
+            kib(cost.series.typical),
+            kib(cost.series.upper),
+            kib(cost.sessions),
         );
     }
     if let Some(reflector) = &config.reflector {
@@ -61,9 +70,8 @@ pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
     }
     let _ = writeln!(
         text,
-        "memory: {} + targets x (series + {} a session) = {} typical, {} at most",
+        "memory: {} + targets x (series + probes in flight) + reflector = {} typical, {} at most",
         kib(BASE_BYTES),
-        kib(SESSION_BYTES),
         kib(typical),
         kib(upper),
     );
@@ -104,12 +112,17 @@ mod tests {
                 .filter_map(|word| word.parse().ok())
                 .collect()
         };
+        // "probe a: N targets, R packets/s, each target S KiB of series (M KiB at most) + F KiB"
         let (a, b) = (numbers("probe a"), numbers("probe b"));
-        let sum = BASE_BYTES / 1024 + 2 * a[2] + b[2];
+        assert_eq!((a[0], b[0]), (2, 1), "{text}");
+        let sum = BASE_BYTES / 1024 + 2 * (a[1] + a[2]) + b[1] + b[2];
         let memory = numbers("memory:");
-        // Each line is rounded up to a KiB by itself.
-        assert!(memory[2].abs_diff(sum) <= 4, "{text}");
-        assert!(b[2] > a[2], "a fast probe keeps more: {text}");
+        // Each number is rounded up to a KiB by itself.
+        assert!(memory[1].abs_diff(sum) <= 4, "{text}");
+        assert!(
+            b[1] > a[1] && b[2] > a[2],
+            "a fast probe keeps more: {text}"
+        );
         assert!(
             text.contains("series: 7 with native histograms, 99 with"),
             "{text}"

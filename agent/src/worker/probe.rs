@@ -7,7 +7,7 @@ use base::{ProbeResult, TargetKey};
 use probe::prober;
 use record::results::Receiver;
 
-use crate::config::{Choice, Clocks};
+use crate::config::{Choice, Clocks, How};
 use crate::opener::Opener;
 use crate::targets::Wanted;
 
@@ -65,7 +65,7 @@ impl Probes {
         address: SocketAddr,
         wanted: &Wanted,
     ) -> Result<(), String> {
-        let spec = spec(key, address, wanted);
+        let spec = spec(key, address, &wanted.how);
         self.prober.add(spec).map_err(|error| error.to_string())
     }
 
@@ -85,8 +85,13 @@ impl Probes {
     }
 }
 
-fn spec(key: TargetKey, address: SocketAddr, wanted: &Wanted) -> prober::TargetSpec {
-    let how = &wanted.how;
+/// Bytes that the prober keeps for a target.
+pub fn memory_bytes(how: &How) -> usize {
+    let anywhere = SocketAddr::from(([0; 4], 0));
+    spec(TargetKey(0), anywhere, how).memory_bytes()
+}
+
+fn spec(key: TargetKey, address: SocketAddr, how: &How) -> prober::TargetSpec {
     let mut spec = prober::TargetSpec::new(key, address);
     spec.protocol = match how.protocol {
         Choice::Auto => prober::Choice::Auto,
