@@ -98,15 +98,6 @@ impl<W: Write> HdrLog<W> {
         lane.values.saturating_record(sample.value.unsigned_abs());
     }
 
-    /// Forgets what the running interval has of a target.
-    pub fn forget(&mut self, target: usize) {
-        let per_target = Quantity::COUNT * 2;
-        let lanes = self.lanes.iter_mut().skip(target * per_target);
-        for lane in lanes.take(per_target).flatten() {
-            lane.values.reset();
-        }
-    }
-
     /// Ends the running interval and writes it.
     pub fn tick(&mut self, now: WallNanos) {
         let length = u64::try_from(now.delta(self.since)).unwrap_or(0);
@@ -184,8 +175,6 @@ mod tests {
         log.apply(1, &Output::Finished);
         log.apply(9, &sample(Quantity::Rtt, 1));
         log.tick(at(1));
-        log.apply(1, &sample(Quantity::Rtt, 1));
-        log.forget(1);
         log.apply(0, &sample(Quantity::Rtt, 5_000_000));
         log.finish(at(2)).expect("written");
         let bytes = std::fs::read(&path).expect("readable");

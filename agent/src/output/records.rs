@@ -68,16 +68,6 @@ fn or_null(text: &mut String, value: Option<impl std::fmt::Display>) {
     }
 }
 
-/// Which target a result is of, by its key.
-#[derive(Copy, Clone, Debug)]
-pub enum Names<'a> {
-    /// Key 0 is the first.
-    Once(&'a [String]),
-    /// As `Once`, and from the number of targets on all of them again: those are probed by
-    /// ICMP after a fall-back, and what a first key still has by ICMP is not counted.
-    Twice(&'a [String]),
-}
-
 /// The thread that writes.
 #[derive(Debug)]
 pub struct Recorder {
@@ -107,15 +97,11 @@ impl Recorder {
     pub fn start(
         file: File,
         path: &Path,
-        names: &Names<'_>,
+        names: &[String],
         ring: Receiver<(TargetKey, ProbeResult)>,
     ) -> io::Result<Self> {
-        let (once, twice) = match names {
-            Names::Once(names) => (names, false),
-            Names::Twice(names) => (names, true),
-        };
         // Quoted once, not for every line.
-        let names: Vec<String> = once
+        let names: Vec<String> = names
             .iter()
             .map(|name| serde_json::Value::from(name.as_str()).to_string())
             .collect();
@@ -123,7 +109,7 @@ impl Recorder {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("records".to_owned())
-            .spawn(move || write_all(file, &names, twice, ring, &stopped))?;
+            .spawn(move || write_all(file, &names, ring, &stopped))?;
         Ok(Self {
             thread,
             stop,
@@ -157,7 +143,6 @@ impl Recorder {
 fn write_all(
     file: File,
     names: &[String],
-    twice: bool,
     mut ring: Receiver<(TargetKey, ProbeResult)>,
     stop: &AtomicBool,
 ) -> io::Result<u64> {
@@ -169,11 +154,8 @@ fn write_all(
         // last round sees everything.
         let last = stop.load(Ordering::Acquire);
         let drained = ring.drain(|(key, probe)| {
-            let key = key.0 as usize;
-            // ICMP has no source port.
-            let superseded = twice && key < names.len() && probe.source_port == 0;
-            if result.is_ok() && !superseded {
-                let name = names.get(key % names.len().max(1));
+            if result.is_ok() {
+                let name = names.get(key.0 as usize);
                 let name = name.map_or("null", String::as_str);
                 line(&mut text, name, &probe);
                 text.push('\n');
@@ -248,8 +230,7 @@ mod tests {
         let file = create(&path, "--records").expect("a file");
         let (mut sender, receiver) = record::results::channel(4096);
         let names = ["db".to_owned()];
-        let recorder =
-            Recorder::start(file, &path, &Names::Once(&names), receiver).expect("a thread");
+        let recorder = Recorder::start(file, &path, &names, receiver).expect("a thread");
         for sequence in 0..4096 {
             assert!(sender.push((TargetKey(0), probe(sequence))));
         }
@@ -265,48 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fall_back_superseded_is_not_written() {
-        let path = std::env::temp_dir().join(format!("netsonde-twice-{}", std::process::id()));
-        let file = create(&path, "--records").expect("a file");
-        let (mut sender, receiver) = record::results::channel(16);
-        let names = ["a".to_owned(), "b".to_owned()];
-        let recorder =
-            Recorder::start(file, &path, &Names::Twice(&names), receiver).expect("a thread");
-        let icmp = |sequence| ProbeResult {
-            source_port: 0,
-            ..probe(sequence)
-        };
-        for (key, result) in [(0, probe(1)), (1, icmp(2)), (3, icmp(3)), (0, probe(4))] {
-            sender.push((TargetKey(key), result));
-        }
-        recorder.finish().expect("written");
-        let text = std::fs::read_to_string(&path).expect("readable");
-        std::fs::remove_file(&path).expect("removed");
-        let seen: Vec<(String, u64)> = text
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-            .map(|value| {
-                (
-                    value["target"].to_string(),
-                    value["seq"].as_u64().unwrap_or(0),
-                )
-            })
-            .collect();
-        let wanted = [("\"a\"", 1), ("\"b\"", 3), ("\"a\"", 4)];
-        assert_eq!(seen, wanted.map(|(name, seq)| (name.to_owned(), seq)));
-    }
-
-    #[test]
     fn a_full_disk_and_a_full_ring_are_told() {
         let file = create(Path::new("/dev/full"), "--records").expect("opens");
         let (mut sender, receiver) = record::results::channel(8);
-        let recorder = Recorder::start(
-            file,
-            Path::new("/dev/full"),
-            &Names::Once(&["a".to_owned()]),
-            receiver,
-        )
-        .expect("a thread");
+        let recorder = Recorder::start(file, Path::new("/dev/full"), &["a".to_owned()], receiver)
+            .expect("a thread");
         sender.push((TargetKey(0), probe(1)));
         let failure = recorder.finish().expect_err("no space");
         assert_eq!(failure.exit, crate::exit::Exit::Incomplete);

@@ -77,18 +77,6 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// Forgets the numbers of a target that is probed anew, but not what it is probed with,
-    /// why, and the ICMP errors that said so.
-    pub fn restart(&mut self, place: usize) {
-        let Some(tracked) = self.tracked.get_mut(place) else {
-            return;
-        };
-        tracked.restart();
-        if let Some(hlog) = &mut self.hlog {
-            hlog.forget(place);
-        }
-    }
-
     /// Takes one output of a target; keys are the places of the targets in the plan.
     pub fn take(&mut self, key: TargetKey, output: &Output) {
         let place = key.0 as usize;
@@ -374,15 +362,6 @@ impl<'p> Live<'p> {
         self.report_on(tracked, &tracked.total)
     }
 
-    fn packet_bytes(&self, tracked: &Tracked) -> Option<u16> {
-        let measured = tracked.total.gauge(Gauge::PacketBytes);
-        measured.map(|bytes| bytes as u16).or_else(|| {
-            let (protocol, _) = tracked.total.protocol?;
-            let ipv6 = tracked.target.address.is_ipv6();
-            self.plan.packet_bytes_of(protocol, ipv6)
-        })
-    }
-
     fn report_on<'a>(&'a self, tracked: &'a Tracked, stats: &'a TargetStats) -> Report<'a> {
         Report {
             name: &tracked.target.name,
@@ -390,7 +369,10 @@ impl<'p> Live<'p> {
             requested: self.plan.protocol.as_str(),
             source_ports: self.plan.source_ports,
             tos: self.plan.tos,
-            packet_bytes: self.packet_bytes(tracked),
+            packet_bytes: tracked
+                .total
+                .gauge(Gauge::PacketBytes)
+                .map(|bytes| bytes as u16),
             stats,
         }
     }

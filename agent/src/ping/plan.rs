@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use base::Protocol;
 use base::units::{format_ns, parse_duration};
 
 use super::host::{self, Family, Host};
@@ -146,25 +145,6 @@ impl Plan {
         } else {
             STAMP_INTERVAL_NS
         })
-    }
-
-    /// Whether a target that falls back to ICMP has to go on at another interval.
-    #[must_use]
-    pub fn changes_pace(&self) -> bool {
-        self.protocol == Choice::Auto && self.interval_ns.is_none()
-    }
-
-    /// The size of the IP packets of a protocol, where the options settle it. A STAMP probe
-    /// may grow when its reflector turns out to be ours.
-    #[must_use]
-    pub fn packet_bytes_of(&self, protocol: Protocol, ipv6: bool) -> Option<u16> {
-        let ip = if ipv6 { 40 } else { 20 };
-        let by_default = match protocol {
-            Protocol::Stamp => (!self.private_tlv).then_some(ip + 8 + 44),
-            // As `ping`: 56 bytes of data.
-            Protocol::Icmp => Some(ip + 8 + 56),
-        };
-        self.packet_bytes.or(by_default)
     }
 }
 

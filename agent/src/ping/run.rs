@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use base::{MonoNanos, Output, Protocol, TargetKey, Why};
+use base::{MonoNanos, TargetKey};
 use probe::prober::{self, AddError, ClockTrust, DontFragment, Options, Prober, TargetSpec};
 use sys::clock::{mono_now, wall_now};
 use sys::poll::{Events, Interest, Poller};
@@ -18,7 +18,7 @@ use super::plan::{Choice, Plan, Target};
 use super::preflight;
 use crate::cli::{FormatArg, FragmentArg};
 use crate::exit::{Exit, Failure};
-use crate::output::records::{Names, Recorder};
+use crate::output::records::Recorder;
 use crate::output::words;
 
 /// What ends a run.
@@ -56,18 +56,13 @@ pub fn run(
         records: records.is_some(),
     })?;
     let recorder = match (records, prober.records.take(), &plan.records) {
-        (Some(file), Some(ring), Some(path)) => {
-            let names = if plan.changes_pace() {
-                Names::Twice(names)
-            } else {
-                Names::Once(names)
-            };
-            Some(Recorder::start(file, path, &names, ring)?)
-        }
+        (Some(file), Some(ring), Some(path)) => Some(Recorder::start(file, path, names, ring)?),
         _ => None,
     };
     for (place, target) in plan.targets.iter().enumerate() {
-        add(&mut prober, target, spec(plan, place, target))?;
+        prober
+            .add(spec(plan, place, target))
+            .map_err(|error| refused(target, &error))?;
     }
     let mut out = io::stdout().lock();
     let end = measure(plan, &mut live, &mut prober, &mut out);
@@ -118,18 +113,12 @@ fn measure(
     let mut events = Events::new(1);
     let deadline = plan.deadline_ns.map(|ns| mono_now().plus(ns));
     let mut finishing = false;
-    let mut pace = Pace::new(plan);
     loop {
         // Asked before the ring is emptied: what an ended thread left is on the ring.
         let ended = prober.is_finished();
-        prober.results.drain(|message| {
-            if let Some(key) = pace.place(message.target, &message.output) {
-                live.take(key, &message.output);
-            }
-        });
-        if !finishing {
-            pace.slow_down(plan, live, prober)?;
-        }
+        prober
+            .results
+            .drain(|message| live.take(message.target, &message.output));
         let now = mono_now();
         live.tick(now, wall_now(), out)?;
         if live.finished() {
@@ -153,82 +142,8 @@ fn measure(
     }
 }
 
-/// `auto` without `-i`: a target that falls back to ICMP was begun at STAMP's pace, and is
-/// probed anew at ICMP's, under a second key. Nothing of the first attempt is counted.
-struct Pace {
-    targets: usize,
-    /// Pace is to be changed at all.
-    wanted: bool,
-    /// Places that fell back since the last look.
-    fell_back: Vec<usize>,
-    slowed: Vec<bool>,
-}
-
-impl Pace {
-    fn new(plan: &Plan) -> Self {
-        let targets = plan.targets.len();
-        Self {
-            targets,
-            wanted: plan.changes_pace(),
-            fell_back: Vec::new(),
-            slowed: vec![false; targets],
-        }
-    }
-
-    /// The place that a message belongs to; `None` for what is not counted.
-    fn place(&mut self, key: TargetKey, output: &Output) -> Option<TargetKey> {
-        let key = key.0 as usize;
-        let (place, second) = if key >= self.targets {
-            (key - self.targets, true)
-        } else {
-            (key, false)
-        };
-        match output {
-            // The line with the real reason was said already.
-            Output::Protocol(..) if second => return None,
-            Output::Protocol(Protocol::Icmp, Why::StampRefused | Why::StampSilent)
-                if self.wanted =>
-            {
-                self.fell_back.push(place);
-            }
-            _ => {}
-        }
-        let counted = self
-            .slowed
-            .get(place)
-            .is_none_or(|slowed| *slowed == second);
-        counted.then_some(place_key(place))
-    }
-
-    fn slow_down(
-        &mut self,
-        plan: &Plan,
-        live: &mut Live<'_>,
-        prober: &mut Prober,
-    ) -> Result<(), Failure> {
-        for place in std::mem::take(&mut self.fell_back) {
-            let target = &plan.targets[place];
-            prober.remove(place_key(place));
-            live.restart(place);
-            self.slowed[place] = true;
-            let again = TargetSpec {
-                key: place_key(place + self.targets),
-                protocol: prober::Choice::Icmp,
-                interval_ns: plan.interval_ns(true),
-                ..spec(plan, place, target)
-            };
-            add(prober, target, again)?;
-        }
-        Ok(())
-    }
-}
-
 fn place_key(place: usize) -> TargetKey {
     TargetKey(u32::try_from(place).unwrap_or(u32::MAX))
-}
-
-fn add(prober: &mut Prober, target: &Target, spec: TargetSpec) -> Result<(), Failure> {
-    prober.add(spec).map_err(|error| refused(target, &error))
 }
 
 /// Until the ring wants emptying, or the deadline.
@@ -247,6 +162,7 @@ fn spec(plan: &Plan, place: usize, target: &Target) -> TargetSpec {
             Choice::Icmp => prober::Choice::Icmp,
         },
         interval_ns: plan.interval_ns(plan.protocol == Choice::Icmp),
+        fallback_interval_ns: Some(plan.interval_ns(true)),
         wait_ns: plan.wait_ns,
         packet_bytes: plan.packet_bytes,
         tos: plan.tos,

@@ -1,6 +1,6 @@
 //! One target of a run, its numbers, and those of the second that runs.
 
-use base::{Counter, EventKind, LossTotals, Output, SessionEvent};
+use base::{EventKind, LossTotals, SessionEvent};
 use record::TargetStats;
 
 use super::plan::Target;
@@ -32,18 +32,6 @@ impl Tracked {
             announced: false,
             was_down: false,
         }
-    }
-
-    /// Forgets the numbers of a target that is probed anew, but not what it is probed with,
-    /// why, and the ICMP errors that said so.
-    pub fn restart(&mut self) {
-        let old = std::mem::take(&mut self.total);
-        self.total.protocol = old.protocol;
-        self.total.icmp = old.icmp;
-        let seen = self.total.icmp.iter().map(|error| error.count).sum();
-        self.total.apply(&Output::Count(Counter::IcmpErrors, seen));
-        self.interval = TargetStats::new();
-        self.loss_before = LossTotals::default();
     }
 
     /// Fills in what an interval takes from the whole run: present values as they are now,

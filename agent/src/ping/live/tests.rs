@@ -112,6 +112,7 @@ fn a_stream_adds_up_to_its_last_document() {
         &Output::Protocol(Protocol::Stamp, Why::Requested),
     );
     live.take(TargetKey(0), &Output::Gauge(Gauge::HopsForward, 2.0));
+    live.take(TargetKey(0), &Output::Gauge(Gauge::PacketBytes, 108.0));
     for (index, (sent, lost)) in [(10, 1), (20, 0), (5, 2)].into_iter().enumerate() {
         second(&mut live, 0, sent, lost);
         let total = live.tracked[0].total.counter(Counter::Lost);
@@ -144,6 +145,8 @@ fn a_stream_adds_up_to_its_last_document() {
         ("lost", [1, 0, 2, 3]),
         ("lost_forward", [1, 0, 2, 3]),
         ("hops_forward", [2, 2, 2, 2]),
+        ("packet_bytes", [108, 108, 108, 108]),
+        ("payload_bytes", [80, 80, 80, 80]),
     ] {
         for (index, wanted) in wanted.into_iter().enumerate() {
             assert_eq!(value(index, key), Some(wanted), "{key} of line {index}");
@@ -204,29 +207,4 @@ fn unknown_keys_are_ignored_and_the_end_is_seen() {
     assert!(!live.finished());
     live.take(TargetKey(1), &Output::Finished);
     assert!(live.finished());
-}
-
-#[test]
-fn a_fresh_start_keeps_the_reason_and_drops_the_numbers() {
-    let plan = planned("127.0.0.1", false);
-    let mut live = live(&plan, &[]);
-    live.take(
-        TargetKey(0),
-        &Output::Icmp {
-            kind: 3,
-            code: 3,
-            from: std::net::IpAddr::from([127, 0, 0, 1]),
-        },
-    );
-    live.take(
-        TargetKey(0),
-        &Output::Protocol(Protocol::Icmp, Why::StampRefused),
-    );
-    second(&mut live, 0, 3, 1);
-    live.restart(0);
-    second(&mut live, 0, 10, 0);
-    let mut out = Vec::new();
-    live.end(WALL, &mut out).expect("writes");
-    assert!(text(&out).contains("on UDP port 862 (port unreachable)"));
-    assert!(text(&out).contains("sent 10, received 10, lost 0"));
 }
