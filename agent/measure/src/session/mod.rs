@@ -469,7 +469,7 @@ impl Session {
             }
             Kind::Opening => {
                 emit(out, Output::Count(Counter::Uncounted, 1));
-                self.opening.sent(slot.index, now, self.config.wait_ns, 0);
+                self.opening.sent(slot.index, now, self.config.wait_ns);
             }
             Kind::Closing => {
                 emit(out, Output::Count(Counter::Uncounted, 1));
@@ -492,7 +492,7 @@ impl Session {
                 self.take(1);
                 emit(out, Output::Count(Counter::SendErrors, 1));
             }
-            Kind::Opening => self.opening.sent(u64::MAX, now, self.config.wait_ns, 0),
+            Kind::Opening => self.opening.sent(u64::MAX, now, self.config.wait_ns),
             Kind::Closing => self.closing_tried(now),
         }
     }

@@ -25,8 +25,9 @@ pub const SILENT_ATTEMPTS: u32 = 3;
 const HEARD_ATTEMPTS: u32 = 12;
 /// Between attempts while nothing is heard.
 const SILENT_SPACING_NS: u64 = 333_000_000;
-/// Between attempts at least.
+/// Between attempts at least and at most, once something was heard.
 const MIN_SPACING_NS: u64 = 2_000_000;
+const MAX_SPACING_NS: u64 = 2_000_000_000;
 
 /// The search for the kind of reflector.
 #[derive(Clone, Debug)]
@@ -38,7 +39,8 @@ pub(super) struct Opening {
     /// Of the newest pair: its index and the first number that it was answered with.
     pair: Option<(u64, Option<u32>)>,
     same_number: u32,
-    last_sent: MonoNanos,
+    /// Of the newest answer.
+    round_trip_ns: u64,
 }
 
 impl Opening {
@@ -49,7 +51,7 @@ impl Opening {
             heard: false,
             pair: None,
             same_number: 0,
-            last_sent: start,
+            round_trip_ns: 0,
         }
     }
 
@@ -61,20 +63,33 @@ impl Opening {
         }
     }
 
-    /// Searches again, since the target answers now or its reflector changed.
-    pub(super) fn again(&mut self, now: MonoNanos) {
-        *self = Self::new(now);
+    /// The target answers, be it an opening probe or another: from here on it is worth the
+    /// full number of attempts, after which the search has an end in any case.
+    pub(super) fn target_answers(&mut self, now: MonoNanos, round_trip_ns: u64) {
+        self.round_trip_ns = round_trip_ns;
+        if !self.heard {
+            let due = self.due.unwrap_or(now);
+            self.heard = true;
+            // The other copy is about to come; if it does not, ask again soon.
+            self.due = Some(due.min(now.plus(self.spacing())));
+        }
     }
 
-    pub(super) fn sent(&mut self, index: u64, now: MonoNanos, wait_ns: u64, round_trip_ns: u64) {
-        self.attempts += 1;
-        self.pair = Some((index, None));
-        self.last_sent = now;
-        let spacing = if self.heard {
-            (4 * round_trip_ns).clamp(MIN_SPACING_NS, SILENT_SPACING_NS)
+    /// Long enough for both replies of a pair, since a new pair makes an older one void.
+    fn spacing(&self) -> u64 {
+        if self.heard {
+            self.round_trip_ns
+                .saturating_mul(4)
+                .clamp(MIN_SPACING_NS, MAX_SPACING_NS)
         } else {
             SILENT_SPACING_NS
-        };
+        }
+    }
+
+    pub(super) fn sent(&mut self, index: u64, now: MonoNanos, wait_ns: u64) {
+        self.attempts += 1;
+        self.pair = Some((index, None));
+        let spacing = self.spacing();
         let attempts = if self.heard {
             HEARD_ATTEMPTS
         } else {
@@ -118,14 +133,7 @@ impl Opening {
         reflector_sequence: u32,
         reporting: bool,
         now: MonoNanos,
-        round_trip_ns: u64,
     ) -> Option<Reflector> {
-        if !self.heard {
-            self.heard = true;
-            // The other copy is about to come; if it does not, ask again soon.
-            let soon = now.plus((4 * round_trip_ns).clamp(MIN_SPACING_NS, SILENT_SPACING_NS));
-            self.due = self.due.map(|due| due.min(soon));
-        }
         if reporting {
             return Some(Reflector::Reporting);
         }

@@ -64,9 +64,9 @@ impl Session {
         if datagram.payload.len() != usize::from(slot.len) {
             emit(out, Output::Count(Counter::ResizedReplies, 1));
         }
-        let elapsed = now.since(slot.sent);
+        self.search_on(now, now.since(slot.sent));
         if slot.kind == Kind::Opening {
-            self.opening_answered(&slot, &reply, elapsed, now);
+            self.opening_answered(&slot, &reply, now);
         }
         let seen = self.place_in_order(index, &reply, out);
         if let Some(report) = reply.report {
@@ -76,18 +76,32 @@ impl Session {
         true
     }
 
-    fn opening_answered(&mut self, slot: &Slot, reply: &Reply, elapsed: u64, now: MonoNanos) {
+    /// The target answers: while it is not known what kind of reflector it is, that is worth
+    /// asking, also if the search had ended in silence.
+    fn search_on(&mut self, now: MonoNanos, elapsed: u64) {
+        if self.reflector == Reflector::Unknown
+            && matches!(self.phase, Phase::Opening | Phase::Counting)
+        {
+            if self.opening.due.is_none() {
+                self.opening = super::Opening::new(now);
+            }
+            self.opening.target_answers(now, elapsed);
+        }
+    }
+
+    fn opening_answered(&mut self, slot: &Slot, reply: &Reply, now: MonoNanos) {
         let sequence = reply.reflector_sequence.unwrap_or(reply.sequence);
+        let received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         let reporting = reply.report.is_some();
-        let found = self.opening.answered(
-            slot.index,
-            reply.sequence,
-            sequence,
-            reporting,
-            now,
-            elapsed,
-        );
-        let Some(kind) = found.filter(|_| self.reflector != Reflector::Reporting) else {
+        let found = self
+            .opening
+            .answered(slot.index, reply.sequence, sequence, reporting, now);
+        // A further copy of an opening reply must not begin the order again.
+        let directed = matches!(self.reflector, Reflector::Stateful | Reflector::Reporting);
+        let Some(kind) = found.filter(|_| !directed) else {
+            if !directed {
+                self.highest_received_at = received_at;
+            }
             return;
         };
         self.reflector = kind;
@@ -97,8 +111,11 @@ impl Session {
         }
         if matches!(kind, Reflector::Stateful | Reflector::Reporting) {
             let base = self.opening.highest_number(sequence);
+            // The T2 that belongs to the higher number: the two may have changed places.
+            if base == sequence {
+                self.highest_received_at = received_at;
+            }
             self.start_order(slot.index, base);
-            self.highest_received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         }
         // Phase of the counted probes: random again, from here.
         if self.phase == Phase::Opening {
@@ -207,7 +224,7 @@ impl Session {
                     slot.state = State::Held;
                 }
                 self.count_reordering(slot.index, slot.counted(), out);
-                self.answered(slot.sent, &answer, now, out);
+                self.answered(slot.sent, &answer, out);
                 self.measure(slot.index, out);
                 if slot.kind == Kind::Closing && matches!(self.phase, Phase::Closing { .. }) {
                     // Closing probes before this one need no further wait.
@@ -221,7 +238,7 @@ impl Session {
                     slot.late = true;
                     slot.answer = Some(answer);
                 }
-                self.answered(slot.sent, &answer, now, out);
+                self.answered(slot.sent, &answer, out);
                 if slot.counted() {
                     emit(out, Output::Count(Counter::Late, 1));
                     self.result(slot.index, Verdict::Late, None, out);
@@ -256,7 +273,6 @@ impl Session {
         &mut self,
         sent: MonoNanos,
         answer: &Answer,
-        now: MonoNanos,
         out: &mut impl FnMut(Emission),
     ) {
         self.last_answer = self.last_answer.max(Some(sent));
@@ -265,10 +281,6 @@ impl Session {
             self.up = Some(true);
             emit(out, Output::Gauge(Gauge::Up, 1.0));
             self.event(EventKind::TargetUp, before, 1, out);
-            if self.reflector == Reflector::Unknown && self.opening.due.is_none() {
-                // It was silent while we asked; it answers now.
-                self.opening.again(now);
-            }
         }
         let forward = answer
             .ttl_forward
