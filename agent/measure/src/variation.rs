@@ -4,7 +4,7 @@
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Jitter {
     previous_ns: Option<i64>,
-    jitter_ns: f64,
+    jitter_ns: Option<f64>,
 }
 
 impl Jitter {
@@ -13,14 +13,15 @@ impl Jitter {
     pub fn add(&mut self, delay_ns: i64) {
         if let Some(previous) = self.previous_ns.replace(delay_ns) {
             let difference = (delay_ns.wrapping_sub(previous)).unsigned_abs() as f64;
-            self.jitter_ns += (difference - self.jitter_ns) / 16.0;
+            let jitter = self.jitter_ns.unwrap_or(0.0);
+            self.jitter_ns = Some(jitter + (difference - jitter) / 16.0);
         }
     }
 
     /// The present estimate, `None` before two packets.
     #[must_use]
-    pub fn ns(&self) -> Option<f64> {
-        self.previous_ns.map(|_| self.jitter_ns)
+    pub const fn ns(&self) -> Option<f64> {
+        self.jitter_ns
     }
 
     /// Forgets the last delay, after a clock step; the estimate stays.
@@ -81,10 +82,17 @@ mod tests {
     fn jitter_follows_the_formula() {
         let mut jitter = Jitter::default();
         assert_eq!(jitter.ns(), None);
+        jitter.add(1_000);
+        assert_eq!(jitter.ns(), None, "one packet has no jitter");
+        jitter.break_chain();
         for delay in [1_000, 1_160, 1_000] {
             jitter.add(delay);
         }
         // By hand: 160/16 = 10, then 10 + (160 - 10)/16.
+        assert!((jitter.ns().expect("three packets") - 19.375).abs() < 1e-9);
+        jitter.break_chain();
+        assert!(jitter.ns().is_some(), "the estimate stays");
+        jitter.add(9_000_000);
         assert!((jitter.ns().expect("three packets") - 19.375).abs() < 1e-9);
     }
 

@@ -608,13 +608,14 @@ impl Session {
     /// All is decided: what waited for more goes out.
     fn end(&mut self, now: MonoNanos, out: &mut impl FnMut(Emission)) {
         self.retire(now, true, out);
+        self.publish_gauges(out);
         self.break_chains(out);
         if let Some(run) = self.runs.ended(now) {
             self.run_ended(run, out);
         }
-        self.unpublished_since = Some(MonoNanos(0));
-        self.publish(now, out);
-        self.publish_gauges(out);
+        self.unpublished_since = Some(now);
+        // What has no direction by now gets none.
+        self.publish(MonoNanos(u64::MAX), out);
         emit(out, Output::Finished);
     }
 
