@@ -144,6 +144,9 @@ pub struct Session {
     order: Order,
     /// T2 of the highest reflector number: a lower number with a later T2 is a restart.
     highest_received_at: WallNanos,
+    /// When the reply with the highest reflector number came: what was sent later than that
+    /// has a higher one, or the reflector counts anew.
+    highest_came: MonoNanos,
     alignment: Option<Alignment>,
     closed_split: Split,
     /// Lost probes below this were in flight when the reflector restarted.
@@ -151,6 +154,9 @@ pub struct Session {
     reports: Reports,
     /// Reports that wait until all probes before theirs are decided.
     checkpoints: std::collections::VecDeque<(u64, wire::report::Report)>,
+    /// The probe of the newest report taken, and the last counted probe decided.
+    reported: u64,
+    settled_counted: u64,
     settled_counts: Sent,
     attributed: base::LossTotals,
     unpublished_since: Option<MonoNanos>,
@@ -209,11 +215,14 @@ impl Session {
             },
             order: Order::new(capacity, 0),
             highest_received_at: WallNanos(0),
+            highest_came: now,
             alignment: None,
             closed_split: Split::default(),
             boundary: 0,
             reports: Reports::default(),
             checkpoints: std::collections::VecDeque::with_capacity(8),
+            reported: 0,
+            settled_counted: 0,
             settled_counts: Sent::default(),
             attributed: base::LossTotals::default(),
             unpublished_since: None,
@@ -339,7 +348,7 @@ impl Session {
                 emit(out, Output::Count(Counter::Skipped, skipped));
             }
             if self.left == Some(0) {
-                self.phase = Phase::Draining;
+                self.finish();
             } else if self.schedule.next() <= now {
                 let intended = self.schedule.take();
                 let report = self.reflector == Reflector::Reporting
@@ -406,7 +415,7 @@ impl Session {
             wake = wake.min(due);
         }
         if let Some(held) = self.held_since {
-            wake = wake.min(held.plus(STAMP_PATIENCE_NS));
+            wake = wake.min(held.plus(self.stamp_patience_ns()));
         }
         if let Some(oldest) = self.slots.copy(self.settled) {
             wake = wake.min(oldest.sent.plus(self.config.wait_ns));
@@ -454,8 +463,10 @@ impl Session {
         // The ring is made for this rate; if a caller still overruns it, decide the oldest.
         let capacity = self.slots.capacity() as u64;
         if self.next - self.retired >= capacity {
-            self.settle(MonoNanos(u64::MAX), out);
-            self.retire(MonoNanos(u64::MAX), false, out);
+            let oldest = self.slots.copy(self.retired).map_or(now, |slot| slot.sent);
+            let wait = self.config.wait_ns;
+            self.settle(now.max(oldest.plus(wait)), out);
+            self.retire(now.max(oldest.plus(2 * wait)), false, out);
         }
         self.slots.put(slot);
         self.next += 1;
@@ -635,6 +646,11 @@ impl Session {
             out,
             Output::Gauge(Gauge::InFlight, (self.next - self.settled) as f64),
         );
+    }
+
+    /// Never so long that the wait of the probe that is held passes first.
+    fn stamp_patience_ns(&self) -> u64 {
+        STAMP_PATIENCE_NS.min(self.config.wait_ns / 4)
     }
 
     fn late_after_ns(&self) -> i64 {

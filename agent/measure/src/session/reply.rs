@@ -68,9 +68,9 @@ impl Session {
         if slot.kind == Kind::Opening {
             self.opening_answered(&slot, &reply, now);
         }
-        let seen = self.place_in_order(index, &reply, out);
+        let seen = self.place_in_order(&slot, &reply, now, out);
         if let Some(report) = reply.report {
-            self.queue_report(index, report);
+            self.queue_report(index, report, out);
         }
         self.take_verdict(slot, &reply, datagram, seen, now, out);
         true
@@ -115,7 +115,9 @@ impl Session {
             if base == sequence {
                 self.highest_received_at = received_at;
             }
-            self.start_order(slot.index, base);
+            self.start_order(slot.index, base, now);
+            // What was lost before nobody numbered.
+            self.boundary = slot.index;
         }
         // Phase of the counted probes: random again, from here.
         if self.phase == Phase::Opening {
@@ -133,7 +135,8 @@ impl Session {
     }
 
     /// Begins the reflector's order with its number `base`, which answered probe `index`.
-    fn start_order(&mut self, index: u64, base: u32) {
+    fn start_order(&mut self, index: u64, base: u32, now: MonoNanos) {
+        self.highest_came = now;
         let place = u64::from(base) + super::FIRST_INDEX;
         self.order = Order::new(self.slots.capacity(), place);
         self.order.insert(place, index);
@@ -144,22 +147,32 @@ impl Session {
     /// Notes the reflector's number of a reply. `None` when there are no directions.
     fn place_in_order(
         &mut self,
-        index: u64,
+        slot: &Slot,
         reply: &Reply,
+        now: MonoNanos,
         out: &mut impl FnMut(Emission),
     ) -> Option<Seen> {
         if !matches!(self.reflector, Reflector::Stateful | Reflector::Reporting) {
             return None;
         }
+        let index = slot.index;
         let place = unwrap_sequence(reply.reflector_sequence?, self.order.end());
         let received_at = reply.reflector?.0;
-        if place + 1 < self.order.end() && received_at > self.highest_received_at {
-            self.reflector_restarted(index, reply, out);
-            return Some(Seen::New);
+        if place < self.order.end() {
+            // The reflector counts anew if it received this probe after the one that has the
+            // highest number: by its clock; or by ours, should its clock have been set back.
+            if received_at > self.highest_received_at || slot.sent > self.highest_came {
+                self.reflector_restarted(index, reply, now, out);
+                return Some(Seen::New);
+            }
+        } else if index < self.boundary && received_at < self.highest_received_at {
+            // A straggler of the count before the restart.
+            return Some(Seen::Forgotten);
         }
         self.drain_order(self.retired, self.order.start_for(place), out);
         if place >= self.order.end() {
             self.highest_received_at = received_at;
+            self.highest_came = now;
         }
         let seen = self.order.insert(place, index);
         if seen == Seen::New && self.counted(index) {
@@ -177,10 +190,19 @@ impl Session {
         self.slots.copy(index).is_some_and(|slot| slot.counted())
     }
 
-    fn reflector_restarted(&mut self, index: u64, reply: &Reply, out: &mut impl FnMut(Emission)) {
+    fn reflector_restarted(
+        &mut self,
+        index: u64,
+        reply: &Reply,
+        now: MonoNanos,
+        out: &mut impl FnMut(Emission),
+    ) {
         emit(out, Output::Count(Counter::ReflectorResets, 1));
         self.event(EventKind::ReflectorReset, 0, 0, out);
-        self.drain_order(u64::MAX, u64::MAX, out);
+        // Gaps among probes that are not retired may belong to losses that were not named to
+        // the alignment, and now never will be.
+        self.drain_order(self.retired, 0, out);
+        self.walk_order(u64::MAX, u64::MAX, false, out);
         if let Some(alignment) = self.alignment.take() {
             let split = alignment.split();
             self.closed_split.forward += split.forward;
@@ -189,7 +211,7 @@ impl Session {
         }
         self.aligned_duplicates = 0;
         self.boundary = self.next;
-        self.start_order(index, reply.reflector_sequence.unwrap_or(0));
+        self.start_order(index, reply.reflector_sequence.unwrap_or(0), now);
         self.highest_received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         if self.reflector == Reflector::Reporting {
             // Learn the new session's counters soon.
@@ -269,12 +291,7 @@ impl Session {
     }
 
     /// The target answers.
-    fn answered(
-        &mut self,
-        sent: MonoNanos,
-        answer: &Answer,
-        out: &mut impl FnMut(Emission),
-    ) {
+    fn answered(&mut self, sent: MonoNanos, answer: &Answer, out: &mut impl FnMut(Emission)) {
         self.last_answer = self.last_answer.max(Some(sent));
         if self.up != Some(true) {
             let before = i64::from(self.up.unwrap_or(false));

@@ -5,9 +5,7 @@ use base::{Counter, EventKind, Gauge, LossTotals, MonoNanos, Output, Quantity, V
 use wire::report::Report;
 
 use super::slots::{Slot, State};
-use super::{
-    Alignment, Emission, Kind, Reflector, STAMP_PATIENCE_NS, Session, Split, emit, sample,
-};
+use super::{Alignment, Emission, Kind, Reflector, Session, Split, emit, sample};
 use crate::runs::Run;
 
 /// Loss that no report has explained for so long goes out as unattributed.
@@ -42,7 +40,7 @@ impl Session {
         let Some(since) = self.held_since else { return };
         if self.stamp_seen {
             self.held_since = None;
-        } else if now.since(since) >= STAMP_PATIENCE_NS {
+        } else if now.since(since) >= self.stamp_patience_ns() {
             self.held_since = None;
             self.stamps_expected = false;
             self.event(EventKind::ComponentDegraded, 0, 0, out);
@@ -97,6 +95,7 @@ impl Session {
             emit(out, Output::Count(Counter::SentLate, 1));
         }
         self.settled_counts.sent += 1;
+        self.settled_counted = slot.index;
         if !matches!(slot.state, State::Lost | State::LostLocal) {
             if let Some(run) = self.runs.ended(slot.sent) {
                 self.run_ended(run, out);
@@ -141,12 +140,16 @@ impl Session {
     }
 
     /// Keeps a report until all probes up to its own are decided.
-    pub(super) fn queue_report(&mut self, index: u64, report: Report) {
-        if self
-            .checkpoints
-            .back()
-            .is_some_and(|(last, _)| *last >= index)
-        {
+    pub(super) fn queue_report(
+        &mut self,
+        index: u64,
+        report: Report,
+        out: &mut impl FnMut(Emission),
+    ) {
+        let newest = self.checkpoints.back().map_or(0, |(last, _)| *last);
+        // A report is held against what was decided up to its own probe. One that comes later
+        // than that, or again, says less than the next one will.
+        if index <= newest.max(self.reported) || index < self.settled_counted {
             return;
         }
         if self.checkpoints.len() == 32 {
@@ -155,7 +158,7 @@ impl Session {
         }
         self.checkpoints.push_back((index, report));
         if index < self.settled {
-            self.take_checkpoints(index, &mut |_| {});
+            self.take_checkpoints(index, out);
         }
     }
 
@@ -165,6 +168,7 @@ impl Session {
                 break;
             }
             self.checkpoints.pop_front();
+            self.reported = at;
             let added = self.reports.add(report, self.settled_counts);
             for (counter, count) in [
                 (Counter::DuplicatesForward, added.duplicates),
@@ -192,7 +196,11 @@ impl Session {
             if slot.state != State::Lost {
                 continue;
             }
-            if slot.index < self.boundary {
+            if slot.late {
+                // It reached the reflector, and an answer came, if too late: as our own
+                // reflector's reports have it.
+                self.closed_split.reverse += u64::from(slot.counted());
+            } else if slot.index < self.boundary {
                 self.closed_split.unattributed += u64::from(slot.counted());
             } else if let Some(alignment) = &mut self.alignment {
                 alignment.lost(slot.index, slot.counted());
@@ -211,6 +219,16 @@ impl Session {
         keep_from: u64,
         out: &mut impl FnMut(Emission),
     ) {
+        self.walk_order(decided, keep_from, true, out);
+    }
+
+    pub(super) fn walk_order(
+        &mut self,
+        decided: u64,
+        keep_from: u64,
+        with_gaps: bool,
+        out: &mut impl FnMut(Emission),
+    ) {
         let Some(alignment) = &mut self.alignment else {
             return;
         };
@@ -219,6 +237,7 @@ impl Session {
             let (duplicate, counted) = slots.get(probe).map_or((true, false), |slot| {
                 (std::mem::replace(&mut slot.ordered, true), slot.counted())
             });
+            let gaps = if with_gaps { gaps } else { 0 };
             if alignment.answered(gaps, probe, duplicate) && counted {
                 emit(out, Output::Count(Counter::ReorderedForward, 1));
             }
