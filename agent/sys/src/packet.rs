@@ -15,14 +15,16 @@ use std::ptr;
 
 use base::WallNanos;
 
+use crate::socket::ErrorBatch;
+
 /// Frames that one system call sends at most.
 pub const SEND_BATCH: usize = 64;
 
 /// `ETH_P_ALL` in network byte order, as `bind` wants it.
 const ALL_PROTOCOLS: u16 = (libc::ETH_P_ALL as u16).to_be();
 
-/// Room for one `SCM_TIMESTAMPNS` and spare, in units that align a `cmsghdr`.
-const CONTROL_WORDS: usize = 8;
+/// Room for `SCM_TIMESTAMPNS`, `SCM_TIMESTAMPING` and spare, in units that align a `cmsghdr`.
+const CONTROL_WORDS: usize = 16;
 
 /// What a socket counted since it was asked last.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -134,6 +136,38 @@ impl PacketSocket {
         }
         let granted: libc::c_int = get_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
         Ok(u32::try_from(granted).unwrap_or(0))
+    }
+
+    /// Stamps what is sent, by the error queue: see [`PacketSocket::send_stamps`], which must
+    /// then be read after every send, or the receive buffer fills.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn enable_send_stamps(&self) -> io::Result<()> {
+        let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE
+            | libc::SOF_TIMESTAMPING_SOFTWARE
+            | libc::SOF_TIMESTAMPING_OPT_TSONLY
+            | libc::SOF_TIMESTAMPING_OPT_ID;
+        let fd = self.fd.as_raw_fd();
+        set_option(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            flags.cast_signed(),
+        )
+    }
+
+    /// Takes the stamps of what was sent, oldest first; 0 when none waits. A veth device
+    /// stamps before the send returns.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn send_stamps(&self, batch: &mut ErrorBatch) -> io::Result<usize> {
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        match batch.slots.fill(self.fd.as_fd(), flags) {
+            Err(error) if is_transient(&error) => Ok(0),
+            other => other,
+        }
     }
 
     /// Receives what is there, up to the batch's size. 0 when nothing is.

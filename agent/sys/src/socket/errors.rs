@@ -17,6 +17,9 @@ const EXTENDED_ERR_BYTES: usize = 16;
 /// `ee_info` of a stamp taken as the packet left for the device; linux/errqueue.h.
 const SCM_TSTAMP_SND: u32 = 0;
 
+/// include/uapi/linux/if_packet.h: the error queue of a packet socket.
+const PACKET_TX_TIMESTAMP: i32 = 16;
+
 /// One item of the error queue.
 #[derive(Copy, Clone, Debug)]
 pub enum ErrorItem<'a> {
@@ -97,7 +100,9 @@ fn item<'a>(message: &Message<'a>) -> ErrorItem<'a> {
     for Item { level, kind, data } in Reader::new(message.control) {
         match (level, kind) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => at = stamps(data),
-            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+            (libc::IPPROTO_IP, libc::IP_RECVERR)
+            | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+            | (libc::SOL_PACKET, PACKET_TX_TIMESTAMP) => {
                 error = Extended::parse(data);
             }
             _ => {}

@@ -53,6 +53,7 @@ impl Engine {
             let socket =
                 PacketSocket::open(device).with_context(|| format!("relay on {device}"))?;
             socket.set_buffers(BUFFER_BYTES)?;
+            socket.enable_send_stamps()?;
             Ok(socket)
         };
         Ok(Self {
@@ -123,6 +124,7 @@ impl Engine {
                 if let Some(answer) = lane.accept(&mut self.batch, i, self.matching) {
                     lane.totals.icmp_sent += 1;
                     let _ = self.sockets[from].send(&[&answer]);
+                    let _ = self.sockets[from].send_stamps(&mut lane.stamps);
                 }
             }
             lane.release(wall_ns());
