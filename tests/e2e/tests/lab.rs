@@ -11,6 +11,10 @@ mod accuracy;
 mod cleanup;
 #[path = "lab/commands.rs"]
 mod commands;
+#[path = "lab/dissect.rs"]
+mod dissect;
+#[path = "lab/dump.rs"]
+mod dump;
 #[path = "lab/exact.rs"]
 mod exact;
 #[path = "lab/interop.rs"]
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         accuracy::trials,
         exact::trials,
         interop::trials,
+        dissect::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
