@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::config::report::TICK_NS;
 use crate::worker::probe::Results;
+use slot::Sending;
 pub use slot::{Slot, SlotId};
 
 /// Between two drains of the ring.
@@ -246,8 +247,13 @@ impl Publisher {
     fn tick(&mut self) {
         let began = sys::clock::mono_now();
         self.notice_drops();
-        for slot in self.slots.values_mut() {
-            slot.tick();
+        for event in self
+            .slots
+            .values_mut()
+            .filter_map(end_interval)
+            .collect::<Vec<_>>()
+        {
+            self.log(event);
         }
         self.base.taken_at = sys::clock::wall_now();
         self.base.targets.clear();
@@ -346,6 +352,15 @@ impl Publisher {
 
 fn duration_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Ends an interval of a target; a target that cannot be sent to is down.
+fn end_interval(slot: &mut Slot) -> Option<Event> {
+    let (kind, old, new) = match slot.tick()? {
+        Sending::Refused(why) => (EventKind::TargetDown, "1", why),
+        Sending::Works => (EventKind::TargetUp, "0", "1".to_owned()),
+    };
+    Some(event(kind, Some((&slot.probe, &slot.target)), old, &new))
 }
 
 /// An event of a session with the names of its target.

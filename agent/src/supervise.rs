@@ -3,6 +3,7 @@
 //!
 //! Legal order: [`Agent::start`], [`Agent::run`], and the stop of [`crate::shutdown`].
 
+mod devices;
 mod reload;
 mod sessions;
 
@@ -96,6 +97,7 @@ pub struct Agent {
     running: BTreeMap<Name, Running>,
     /// Of these, those whose sockets did not open.
     unopened: BTreeSet<Name>,
+    devices: devices::Devices,
     next_retry: MonoNanos,
     bounds: ClassicBounds,
     next_slot: u32,
@@ -183,6 +185,7 @@ impl Agent {
             notify: Notify::new(std::env::var("NOTIFY_SOCKET").ok().as_deref()),
             running: BTreeMap::new(),
             unopened: BTreeSet::new(),
+            devices: devices::Devices::default(),
             next_retry: MonoNanos(0),
             bounds: config.prometheus.bounds(),
             next_slot: 0,
@@ -299,6 +302,7 @@ impl Agent {
             if let Some(name) = self.dead() {
                 return End::Dead(name);
             }
+            self.watch_devices();
             self.retry();
             if self.poller.wait(&mut events, Some(LOOK_NS)).is_err() {
                 return End::Dead("main");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base::{LossTotals, Output, SessionEvent, TargetKey, WallNanos};
+use base::{Counter, Gauge, LossTotals, Output, SessionEvent, TargetKey, WallNanos};
 use record::TargetSeries;
 use record::series::ClassicBounds;
 use record::snapshot::{Labels, TargetSnapshot};
@@ -15,6 +15,19 @@ use crate::targets::{Name, Wanted};
 /// A target of this process; stays over changes of its address.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SlotId(pub u32);
+
+/// So many ticks in which sends were refused and nothing came back make a target down. The
+/// session does not call that a loss: nothing was sent.
+const REFUSED_TICKS: u32 = 3;
+
+/// What became of sending to a target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sending {
+    /// Nothing can be sent, and why.
+    Refused(String),
+    /// It is answered again.
+    Works,
+}
 
 /// See the module.
 pub struct Slot {
@@ -38,6 +51,9 @@ pub struct Slot {
     /// theirs. For a moment there are two, when the address changed.
     loss_of: BTreeMap<TargetKey, LossTotals>,
     shared: Option<Arc<TargetSnapshot>>,
+    /// Send errors and answers at the last tick.
+    counted: (u64, u64),
+    refused_ticks: u32,
 }
 
 impl Slot {
@@ -62,6 +78,8 @@ impl Slot {
             loss_before: LossTotals::default(),
             loss_of: BTreeMap::new(),
             shared: None,
+            counted: (0, 0),
+            refused_ticks: 0,
         }
     }
 
@@ -98,13 +116,44 @@ impl Slot {
         self.series.apply(output)
     }
 
-    /// Ends an interval.
-    pub fn tick(&mut self) {
+    /// Ends an interval. Whether nothing can be sent any more, or can again, is given back.
+    pub fn tick(&mut self) -> Option<Sending> {
         let settled = self.series.settled_loss();
         self.series.tick();
         if self.series.settled_loss() != settled {
             self.touch();
         }
+        let count = |counter: Counter| self.series.counters[counter.index()];
+        let (errors, received) = (count(Counter::SendErrors), count(Counter::Received));
+        let (errors_before, received_before) = self.counted;
+        self.counted = (errors, received);
+        let was = self.refused_ticks >= REFUSED_TICKS;
+        if received > received_before {
+            self.refused_ticks = 0;
+        } else if errors > errors_before {
+            self.refused_ticks = self.refused_ticks.saturating_add(1);
+        }
+        match (was, self.refused_ticks >= REFUSED_TICKS) {
+            (false, true) => {
+                self.touch();
+                Some(Sending::Refused(self.refusal()))
+            }
+            (true, false) => {
+                self.touch();
+                Some(Sending::Works)
+            }
+            _ => None,
+        }
+    }
+
+    /// Why nothing can be sent.
+    fn refusal(&self) -> String {
+        let error = self
+            .series
+            .last_errno
+            .map(std::io::Error::from_raw_os_error);
+        let why = error.map_or_else(|| "refused".to_owned(), |error| error.to_string());
+        format!("nothing can be sent: {why}")
     }
 
     /// As at the last tick; the same `Arc` while nothing changes.
@@ -113,6 +162,13 @@ impl Slot {
             return Arc::clone(shared);
         }
         let series = &self.series;
+        let (mut gauges, mut problem) = (series.gauges, self.problem.clone());
+        if self.refused_ticks >= REFUSED_TICKS {
+            gauges[Gauge::Up.index()] = Some(0.0);
+            if problem.is_empty() {
+                problem = self.refusal();
+            }
+        }
         let snapshot = Arc::new(TargetSnapshot {
             key: self.key,
             probe: Arc::clone(&self.probe),
@@ -126,11 +182,11 @@ impl Slot {
             interval_ns: self.interval_ns,
             since: self.since,
             counters: series.counters,
-            gauges: series.gauges,
+            gauges,
             stamped: series.stamped,
             loss: series.loss,
             settled_loss: series.settled_loss(),
-            problem: self.problem.clone(),
+            problem,
             series: series.snapshot(),
         });
         self.shared = Some(Arc::clone(&snapshot));

@@ -278,3 +278,35 @@ fn health_is_said_once_per_change() {
     assert!(last.not_ready.is_empty());
     assert!(last.process.resident_bytes > 0 && last.process.open_fds > 0);
 }
+
+#[test]
+fn a_target_that_cannot_be_sent_to_is_down() {
+    let config = crate::config::Config::parse("f", "[[probe]]\ntargets=['a']\n").unwrap();
+    let (name, wanted) = targets::wanted(&config).remove(0);
+    let mut slot = Slot::new(&name, &wanted, &ClassicBounds::default());
+    let key = TargetKey(1);
+    slot.apply(key, &Output::Gauge(Gauge::Up, 1.0));
+    slot.apply(key, &count(Counter::Received, 1));
+    assert_eq!(slot.tick(), None);
+    // ENETUNREACH; a slow probe fails in every second tick only.
+    for expected in [None, None, Some(())] {
+        slot.apply(key, &Output::Errno(101));
+        slot.apply(key, &count(Counter::SendErrors, 1));
+        let told = slot.tick();
+        assert_eq!(told.is_some(), expected.is_some());
+        if let Some(Sending::Refused(why)) = told {
+            assert!(
+                why.starts_with("nothing can be sent: Network is unreachable"),
+                "{why}"
+            );
+        }
+        assert_eq!(slot.tick(), None);
+    }
+    let down = slot.snapshot();
+    assert_eq!(down.gauge(Gauge::Up), Some(0.0));
+    assert!(down.problem.contains("Network is unreachable"));
+    slot.apply(key, &count(Counter::Received, 1));
+    assert_eq!(slot.tick(), Some(Sending::Works));
+    let up = slot.snapshot();
+    assert_eq!((up.gauge(Gauge::Up), up.problem.as_str()), (Some(1.0), ""));
+}

@@ -66,7 +66,7 @@ impl Agent {
         self.note(Note::Order(order));
     }
 
-    fn begin_session(&mut self, name: &Name, address: SocketAddr) {
+    pub(super) fn begin_session(&mut self, name: &Name, address: SocketAddr) {
         let Some(running) = self.running.get_mut(name) else {
             return;
         };

@@ -1,6 +1,8 @@
 //! The agent as a user runs it: the real binary on loopback, its signals, its HTTP, its
 //! exit codes, and what `/proc` says about its privileges.
 
+#[path = "agent/device.rs"]
+mod device;
 #[path = "agent/privileges.rs"]
 mod privileges;
 #[path = "agent/rig.rs"]
@@ -62,6 +64,7 @@ fn main() {
         .map(|(name, test)| e2e::trial(name, binary, test))
         .collect();
     trials.extend(privileges::trials());
+    trials.extend(device::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
