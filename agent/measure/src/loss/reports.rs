@@ -23,8 +23,11 @@ pub struct Sent {
 struct Segment {
     epoch: u32,
     base: Sent,
-    base_report: Report,
     last: Report,
+    /// Since the base, beyond the 32 bits of the wire.
+    distinct: u64,
+    /// What the reflector's host refused or dropped since the base.
+    refused: u64,
     forward: u64,
     unattributed: u64,
 }
@@ -59,20 +62,18 @@ impl Reports {
         let mut added = Added::default();
         match &mut self.segment {
             Some(segment) if segment.epoch == report.epoch => {
-                let since = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
-                added.duplicates = since(report.duplicates, segment.last.duplicates);
-                added.rate_limited = since(report.rate_limited, segment.last.rate_limited);
-                added.overflow = since(report.overflow, segment.last.overflow);
-                segment.last = report;
+                let last = &mut segment.last;
+                added.duplicates = advance(&mut last.duplicates, report.duplicates);
+                added.rate_limited = advance(&mut last.rate_limited, report.rate_limited);
+                added.overflow = advance(&mut last.overflow, report.overflow);
+                segment.distinct += advance(&mut last.distinct, report.distinct);
+                // What the reflector's host refused or dropped is no loss of the path.
+                segment.refused += added.rate_limited + added.overflow;
 
-                let base = segment.base_report;
                 let left =
                     (at.sent - segment.base.sent) - (at.never_left - segment.base.never_left);
-                let missing = left.saturating_sub(since(report.distinct, base.distinct));
-                // What the reflector's host refused or dropped is no loss of the path.
-                let refused = since(report.rate_limited, base.rate_limited)
-                    + since(report.overflow, base.overflow);
-                segment.unattributed = refused.min(missing);
+                let missing = left.saturating_sub(segment.distinct);
+                segment.unattributed = segment.refused.min(missing);
                 segment.forward = missing - segment.unattributed;
             }
             _ => {
@@ -87,8 +88,9 @@ impl Reports {
                 self.segment = Some(Segment {
                     epoch: report.epoch,
                     base: at,
-                    base_report: report,
                     last: report,
+                    distinct: 0,
+                    refused: 0,
                     forward: 0,
                     unattributed: 0,
                 });
@@ -115,6 +117,18 @@ impl Reports {
             self.at,
         )
     }
+}
+
+/// Moves a counter of the wire on, and says by how much. Counters wrap, so that a step of
+/// more than half their range is one back: two reports overtook each other on their way to
+/// the reflector, and the older one, which comes later, has nothing to add.
+fn advance(last: &mut u32, now: u32) -> u64 {
+    let step = now.wrapping_sub(*last);
+    if step > u32::MAX / 2 {
+        return 0;
+    }
+    *last = now;
+    step.into()
 }
 
 #[cfg(test)]
@@ -147,6 +161,34 @@ mod tests {
         // 100 sent, 2 never left, 90 arrived: 8 forward.
         reports.add(report(1, 84), sent(100, 12, 2));
         assert_eq!(reports.totals(), (8, 0, sent(100, 12, 2)));
+    }
+
+    #[test]
+    fn a_session_outlives_the_32_bits_of_its_counters() {
+        // 100 us for a week: three times half the range, ten lost forward each time.
+        let mut reports = Reports::default();
+        reports.add(report(1, 7), Sent::default());
+        let step = u64::from(u32::MAX / 2);
+        for turn in 1..=3 {
+            let distinct = (7 + turn * step) as u32;
+            reports.add(report(1, distinct), sent(turn * (step + 10), turn * 10, 0));
+            assert_eq!(reports.totals().0, turn * 10);
+        }
+    }
+
+    #[test]
+    fn reports_that_overtook_each_other_count_nothing_twice() {
+        let mut reports = Reports::default();
+        let with = |distinct, duplicates| Report {
+            duplicates,
+            ..report(1, distinct)
+        };
+        reports.add(with(0, 0), Sent::default());
+        assert_eq!(reports.add(with(20, 3), sent(19, 0, 0)).duplicates, 3);
+        assert_eq!(reports.add(with(19, 2), sent(20, 0, 0)).duplicates, 0);
+        assert_eq!(reports.totals().0, 0);
+        assert_eq!(reports.add(with(30, 4), sent(30, 0, 0)).duplicates, 1);
+        assert_eq!(reports.totals().0, 0);
     }
 
     #[test]
