@@ -13,7 +13,11 @@ use base::WallNanos;
 use super::Loop;
 
 const PACKETS: u64 = 64;
-const NOW: WallNanos = WallNanos(1_800_000_000_123_456_789);
+/// Not a constant to the compiler, which would encode it at compile time.
+fn now() -> WallNanos {
+    black_box(WallNanos(1_800_000_000_123_456_789))
+}
+
 const FORMAT: TimestampFormat = TimestampFormat::Ntp;
 /// A probe with the private TLV and 20 octets of padding: 128 octets of IP packet.
 const LONG: usize = 100;
@@ -25,7 +29,7 @@ fn estimate() -> ErrorEstimate {
 fn request(sequence: u32) -> RequestFields {
     RequestFields {
         sequence,
-        timestamp: Timestamp::encode(NOW.offset(i64::from(sequence)), FORMAT, 0),
+        timestamp: Timestamp::encode(now().offset(i64::from(sequence)), FORMAT, 0),
         error_estimate: estimate(),
         ssid: 77,
     }
@@ -35,10 +39,10 @@ fn reply(sequence: u32) -> ReplyFields {
     let sent = request(sequence);
     ReplyFields {
         sequence,
-        timestamp: Timestamp::encode(NOW.offset(9_000), FORMAT, 0),
+        timestamp: Timestamp::encode(now().offset(9_000), FORMAT, 0),
         error_estimate: estimate(),
         ssid: sent.ssid,
-        receive_timestamp: Timestamp::encode(NOW.offset(4_000), FORMAT, 0),
+        receive_timestamp: Timestamp::encode(now().offset(4_000), FORMAT, 0),
         sender_sequence: sequence,
         sender_timestamp: sent.timestamp,
         sender_error_estimate: sent.error_estimate,
@@ -107,8 +111,8 @@ pub fn wire() -> Vec<Loop> {
                 black_box((
                     reply.sequence(),
                     reply.sender_sequence(),
-                    reply.receive_timestamp().decode(format, 0, NOW),
-                    reply.timestamp().decode(format, 0, NOW),
+                    reply.receive_timestamp().decode(format, 0, now()),
+                    reply.timestamp().decode(format, 0, now()),
                     reply.sender_ttl(),
                 ));
             }
@@ -144,7 +148,7 @@ fn emit_echo(buf: &mut [u8], sequence: u32) -> Result<(), ::wire::Reason> {
     EchoPayload {
         nonce: 99,
         sequence,
-        sent: NOW,
+        sent: now(),
     }
     .emit(&mut buf[ECHO_LEN..])?;
     #[expect(clippy::cast_possible_truncation, reason = "ICMP has 16 bits")]

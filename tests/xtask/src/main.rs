@@ -5,6 +5,7 @@
 //! or with sudo, and says what it installs before it does.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo;
 mod machine;
 mod packages;
@@ -22,7 +23,8 @@ cargo xtask test [--long] [--checked]   every test, cheap ones first
     --checked   leaves out fmt, clippy and rustdoc (the caller ran them)
 cargo xtask check                       fmt, clippy and rustdoc alone
 cargo xtask demo [--port N]             two lab hosts, a bad link, everything shown
-cargo xtask bench                       the benchmarks and the comparison with others
+cargo xtask bench [PART …]              the benchmarks and the comparison with others
+    --time | --instructions | --side-by-side   one part, with its own options
 cargo xtask tools                       installs what tests compare with, prints where
 ";
 
@@ -44,7 +46,7 @@ fn run(words: &[String]) -> Result<ExitCode> {
         ["check"] => test::check(),
         ["demo"] => demo::run(0),
         ["demo", "--port", port] => demo::run(port.parse()?),
-        ["bench", rest @ ..] => bench(rest),
+        ["bench", rest @ ..] => bench::run(rest),
         ["tools"] => tools::run(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
@@ -52,13 +54,4 @@ fn run(words: &[String]) -> Result<ExitCode> {
         }
         other => bail!("unknown: {}\n{HELP}", other.join(" ")),
     }
-}
-
-fn bench(rest: &[&str]) -> Result<ExitCode> {
-    let mut cargo = machine::cargo();
-    cargo.args(["bench", "--locked", "--package", "netsonde-bench"]);
-    if !rest.is_empty() {
-        cargo.arg("--").args(rest);
-    }
-    Ok(steps::code(cargo.status()?.success()))
 }

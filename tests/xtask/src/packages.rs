@@ -20,6 +20,9 @@ pub(crate) const TEST: &[&str] = &[
     "python3-venv",
 ];
 
+/// What the benches compare with.
+pub(crate) const PEERS: &[&str] = &["iputils-ping", "irtt", "sockperf"];
+
 fn installed(package: &str) -> bool {
     let format = "--showformat=${db:Status-Status}";
     let output = Command::new("dpkg-query")
