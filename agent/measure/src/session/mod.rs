@@ -35,6 +35,8 @@ use slots::{Slot, Slots, State};
 pub const CLOSING_PROBES: u32 = 16;
 /// How often a counted probe asks our own reflector for its counters.
 const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
+/// How soon the next one asks if no report came back.
+const REPORT_RETRY_NS: u64 = 100_000_000;
 /// Replies wait so long for a TX stamp before we conclude that this path gives none.
 const STAMP_PATIENCE_NS: u64 = 50_000_000;
 /// Indices start here, so that replies to numbers before the first one have an index too.
@@ -138,6 +140,7 @@ pub struct Session {
     retired: u64,
     left: Option<u64>,
     last_report: MonoNanos,
+    last_asked: MonoNanos,
 
     opening: Opening,
     reflector: Reflector,
@@ -161,7 +164,6 @@ pub struct Session {
     attributed: base::LossTotals,
     unpublished_since: Option<MonoNanos>,
     overflows: u64,
-    aligned_duplicates: u64,
 
     stamps_expected: bool,
     stamp_seen: bool,
@@ -190,8 +192,11 @@ impl Session {
         let first = FIRST_INDEX + u64::from(config.first_sequence);
         let directed = matches!(codec, Codec::Stamp(_));
         let capacity = Self::capacity(&config);
+        let schedule = Schedule::new(now, config.interval_ns, config.poisson, config.seed);
+        // Agents have many targets: their first packets are spread like all others.
+        let opens = if config.opening_first { now } else { schedule.next() };
         Self {
-            schedule: Schedule::new(now, config.interval_ns, config.poisson, config.seed),
+            schedule,
             phase: if directed && config.opening_first {
                 Phase::Opening
             } else {
@@ -203,8 +208,9 @@ impl Session {
             retired: first,
             left: config.count,
             last_report: now,
+            last_asked: now,
             opening: if directed {
-                Opening::new(now)
+                Opening::new(opens)
             } else {
                 Opening::none()
             },
@@ -227,7 +233,6 @@ impl Session {
             attributed: base::LossTotals::default(),
             unpublished_since: None,
             overflows: 0,
-            aligned_duplicates: 0,
             stamps_expected: config.stamped,
             stamp_seen: false,
             held_since: None,
@@ -319,7 +324,7 @@ impl Session {
     }
 
     fn due(&mut self, now: MonoNanos, out: &mut impl FnMut(Emission)) -> Option<Transmit> {
-        if let Some(due) = self.opening.due
+        if let Some(due) = self.opening_due()
             && due <= now
         {
             if !self.opening.spent() {
@@ -353,7 +358,8 @@ impl Session {
                 let intended = self.schedule.take();
                 let report = self.reflector == Reflector::Reporting
                     && self.codec.reports_in_counted()
-                    && now.since(self.last_report) >= REPORT_INTERVAL_NS;
+                    && now.since(self.last_report) >= REPORT_INTERVAL_NS
+                    && now.since(self.last_asked) >= REPORT_RETRY_NS;
                 let marking = if report {
                     Marking::Report
                 } else {
@@ -388,6 +394,12 @@ impl Session {
         None
     }
 
+    /// No search goes on once the last counted probe is out.
+    fn opening_due(&self) -> Option<MonoNanos> {
+        let searching = matches!(self.phase, Phase::Opening | Phase::Counting);
+        self.opening.due.filter(|_| searching)
+    }
+
     fn transmit(&self, kind: Kind, marking: Marking, copies: u32, intended: MonoNanos) -> Transmit {
         #[expect(
             clippy::cast_possible_truncation,
@@ -405,7 +417,7 @@ impl Session {
 
     fn wake_at(&self, now: MonoNanos) -> MonoNanos {
         let mut wake = now.plus(1_000_000_000);
-        if let Some(due) = self.opening.due {
+        if let Some(due) = self.opening_due() {
             wake = wake.min(due);
         }
         if self.phase == Phase::Counting {
@@ -471,7 +483,7 @@ impl Session {
         self.slots.put(slot);
         self.next += 1;
         if transmit.marking == Marking::Report {
-            self.last_report = now;
+            self.last_asked = now;
         }
         match transmit.kind {
             Kind::Counted => {

@@ -70,6 +70,7 @@ impl Session {
         }
         let seen = self.place_in_order(&slot, &reply, now, out);
         if let Some(report) = reply.report {
+            self.last_report = now;
             self.queue_report(index, report, out);
         }
         self.take_verdict(slot, &reply, datagram, seen, now, out);
@@ -90,18 +91,18 @@ impl Session {
     }
 
     fn opening_answered(&mut self, slot: &Slot, reply: &Reply, now: MonoNanos) {
+        // A further copy of an opening reply must not begin search and order again.
+        if self.reflector != Reflector::Unknown {
+            return;
+        }
         let sequence = reply.reflector_sequence.unwrap_or(reply.sequence);
         let received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         let reporting = reply.report.is_some();
         let found = self
             .opening
             .answered(slot.index, reply.sequence, sequence, reporting, now);
-        // A further copy of an opening reply must not begin the order again.
-        let directed = matches!(self.reflector, Reflector::Stateful | Reflector::Reporting);
-        let Some(kind) = found.filter(|_| !directed) else {
-            if !directed {
-                self.highest_received_at = received_at;
-            }
+        let Some(kind) = found else {
+            self.highest_received_at = received_at;
             return;
         };
         self.reflector = kind;
@@ -140,6 +141,11 @@ impl Session {
         let place = u64::from(base) + super::FIRST_INDEX;
         self.order = Order::new(self.slots.capacity(), place);
         self.order.insert(place, index);
+        // The base itself is in order, whatever comes next.
+        self.order.drain(u64::MAX, u64::MAX, |_, _| {});
+        if let Some(slot) = self.slots.get(index) {
+            slot.ordered = true;
+        }
         self.highest_reply = Some(place);
         self.alignment = Some(Alignment::new(index));
     }
@@ -209,13 +215,12 @@ impl Session {
             self.closed_split.reverse += split.reverse;
             self.closed_split.unattributed += split.unattributed;
         }
-        self.aligned_duplicates = 0;
         self.boundary = self.next;
         self.start_order(index, reply.reflector_sequence.unwrap_or(0), now);
         self.highest_received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         if self.reflector == Reflector::Reporting {
             // Learn the new session's counters soon.
-            self.last_report = MonoNanos(0);
+            (self.last_report, self.last_asked) = (MonoNanos(0), MonoNanos(0));
         }
     }
 
@@ -239,6 +244,11 @@ impl Session {
             ttl_reverse: datagram.ttl,
             one_way_error_ns: self.one_way_error(reply),
         };
+        let mut slot = slot;
+        if slot.state == State::Outstanding && self.came_too_late(&slot, &answer) {
+            self.decide(slot, out);
+            slot = self.slots.copy(slot.index).unwrap_or(slot);
+        }
         match slot.state {
             State::Outstanding => {
                 if let Some(slot) = self.slots.get(slot.index) {
@@ -276,6 +286,14 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Whether the kernel says that the wait had passed, which a process that was stopped, or
+    /// had other packets to read first, did not see.
+    fn came_too_late(&self, slot: &Slot, answer: &Answer) -> bool {
+        let wait_ns = i64::try_from(self.config.wait_ns).unwrap_or(i64::MAX);
+        let round_trip_ns = slot.kernel.zip(answer.kernel).map(|(t1, t4)| t4.delta(t1));
+        !slot.stepped && round_trip_ns.is_some_and(|ns| ns > wait_ns)
     }
 
     /// Without directions: RFC 4737 by the probes' own numbers.

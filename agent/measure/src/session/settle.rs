@@ -56,7 +56,7 @@ impl Session {
         }
     }
 
-    fn decide(&mut self, slot: Slot, out: &mut impl FnMut(Emission)) {
+    pub(super) fn decide(&mut self, slot: Slot, out: &mut impl FnMut(Emission)) {
         let state = if slot.state == State::Held {
             State::Discarded(Counter::DiscardedTxStampLost)
         } else if slot.kernel.is_none()
@@ -232,24 +232,22 @@ impl Session {
         let Some(alignment) = &mut self.alignment else {
             return;
         };
+        // Our own reflector reports them.
+        let count_duplicates = self.reflector == Reflector::Stateful;
         let slots = &mut self.slots;
         self.order.drain(decided, keep_from, |gaps, probe| {
             let (duplicate, counted) = slots.get(probe).map_or((true, false), |slot| {
                 (std::mem::replace(&mut slot.ordered, true), slot.counted())
             });
             let gaps = if with_gaps { gaps } else { 0 };
-            if alignment.answered(gaps, probe, duplicate) && counted {
+            let reordered = alignment.answered(gaps, probe, duplicate);
+            if reordered && counted {
                 emit(out, Output::Count(Counter::ReorderedForward, 1));
             }
-        });
-        if self.reflector == Reflector::Stateful {
-            let duplicates = alignment.duplicates();
-            let new = duplicates.saturating_sub(self.aligned_duplicates);
-            if new > 0 {
-                self.aligned_duplicates = duplicates;
-                emit(out, Output::Count(Counter::DuplicatesForward, new));
+            if duplicate && counted && count_duplicates {
+                emit(out, Output::Count(Counter::DuplicatesForward, 1));
             }
-        }
+        });
     }
 
     /// Sends the loss totals on once their directions are known, or waited for long enough;
