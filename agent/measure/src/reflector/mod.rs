@@ -37,7 +37,7 @@ pub struct Config {
     pub rate: u32,
     /// Copy the sender's number instead of counting (RFC 8762 section 4: "stateless").
     pub stateless: bool,
-    /// Fill the private TLV.
+    /// Fill the private TLV; not done while `stateless`.
     pub private_tlv: bool,
     /// For epochs.
     pub seed: u64,
@@ -170,7 +170,10 @@ pub struct Reflector {
 impl Reflector {
     /// A reflector with an empty table.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
+        // A copied number and counters contradict one another: a sender that sees counters
+        // takes the number for a count.
+        config.private_tlv &= !config.stateless;
         Self {
             table: Table::new(config.max_sessions),
             random: Random::new(config.seed),
@@ -296,7 +299,7 @@ impl Reflector {
 
     fn admit(&self, arrival: &Arrival) -> Result<(), Drop> {
         let (peer, local) = (arrival.peer, arrival.local);
-        if peer.port() == stamp::PORT || peer.port() == 0 || peer == local {
+        if [stamp::PORT, 0, local.port()].contains(&peer.port()) {
             return Err(Drop::ReflectorLoop);
         }
         let unusable = |ip: IpAddr| {
