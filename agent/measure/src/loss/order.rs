@@ -149,7 +149,7 @@ mod tests {
         let far = 1_000;
         let mut items = Vec::new();
         order.drain(0, order.start_for(far), |gaps, probe| {
-            items.push((gaps, probe))
+            items.push((gaps, probe));
         });
         assert_eq!(items, [(0, 0)]);
         assert_eq!(order.insert(far, 1), Seen::New);
