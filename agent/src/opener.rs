@@ -210,26 +210,21 @@ fn open(spec: &SocketSpec, address: Option<SocketAddr>, large: bool) -> io::Resu
 
 /// Answers one request. Not empty, because an empty message is the end.
 fn answer(allowed: &Allowed, bytes: &[u8]) -> (Vec<u8>, Option<OwnedFd>) {
-    let errno = |error: &io::Error| sys::call::errno_of(error).unwrap_or(libc_eio());
     let result = match Request::decode(bytes) {
         Some(request) if allowed.permits(&request) => allowed.open(&request),
         _ => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
     };
     match result {
         Ok(fd) => (0_i32.to_be_bytes().to_vec(), Some(fd)),
-        Err(error) if sys::call::errno_of(&error).is_none() => {
-            (REFUSED.to_be_bytes().to_vec(), None)
+        Err(error) => {
+            let errno = sys::call::errno_of(&error).unwrap_or(REFUSED);
+            (errno.to_be_bytes().to_vec(), None)
         }
-        Err(error) => (errno(&error).to_be_bytes().to_vec(), None),
     }
 }
 
 /// Not an errno: the request is not on the list.
 const REFUSED: i32 = -1;
-
-const fn libc_eio() -> i32 {
-    5
-}
 
 /// Serves until the agent is gone.
 fn serve(socket: &OwnedFd, allowed: &Allowed) -> io::Result<()> {
@@ -288,8 +283,7 @@ impl Opener {
         }
         let (ours, theirs) = sys::fdpass::pair()?;
         let allowed = Arc::clone(&opener.allowed);
-        let (ours, theirs) = (Some(ours), theirs);
-        let mut ours = ours;
+        let mut ours = Some(ours);
         let pid = sys::process::fork_child(|| {
             // The agent's end must not stay open here, or its end would never be seen.
             drop(ours.take());

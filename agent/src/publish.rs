@@ -2,10 +2,11 @@
 //! `Arc<Snapshot>` a second comes out.
 //!
 //! Owns every series, the event log and the health of the components. Drains the ring of
-//! results ten times a second, so that the ring stays small. Reads no packet, waits for no
+//! results at least twenty times a second, so that the ring stays small. Reads no packet, waits for no
 //! reader, and is the only place that turns numbers of targets into names.
 
 mod limits;
+mod process;
 mod slot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,9 +17,7 @@ use std::time::Duration;
 
 use base::{Event, EventKind, Protocol, SessionEvent, Severity, TargetKey, WallNanos};
 use record::EventLog;
-use record::snapshot::{
-    Component, ConfigInfo, Health, Labels, ProcessStats, ReflectorSnapshot, Snapshot,
-};
+use record::snapshot::{Component, ConfigInfo, Health, Labels, ReflectorSnapshot, Snapshot};
 use tokio::sync::watch;
 
 use crate::config::report::TICK_NS;
@@ -26,8 +25,12 @@ use crate::worker::probe::Results;
 use slot::Sending;
 pub use slot::{Slot, SlotId};
 
-/// Between two drains of the ring.
-const DRAIN: Duration = Duration::from_millis(100);
+/// Between two drains of the ring, and while much comes: a probe makes some ten results, and
+/// the ring holds 65 536.
+const DRAIN_NS: u64 = 50_000_000;
+const DRAIN_OFTEN_NS: u64 = 10_000_000;
+/// This many results in one drain are much.
+const MUCH: usize = 4_096;
 
 /// What the supervisor tells the publisher.
 pub enum Note {
@@ -142,8 +145,8 @@ impl Publisher {
         loop {
             let now = sys::clock::mono_now();
             if now >= next_drain {
-                self.drain();
-                next_drain = now.plus(duration_ns(DRAIN));
+                let often = self.drain() >= MUCH;
+                next_drain = now.plus(if often { DRAIN_OFTEN_NS } else { DRAIN_NS });
             }
             if now >= next_tick {
                 self.tick();
@@ -207,7 +210,8 @@ impl Publisher {
         }
     }
 
-    fn drain(&mut self) {
+    /// Reads what waits; gives how many results that were.
+    fn drain(&mut self) -> usize {
         // In this order: the end of the prober, what waits, the notes, what waited. A note
         // about a session is sent before its first result can be pushed, so no result is
         // read before its session is known.
@@ -242,6 +246,7 @@ impl Publisher {
             // Relaxed: a flag, nothing is read through it.
             self.shared.prober_gone.store(true, Ordering::Relaxed);
         }
+        waiting
     }
 
     fn tick(&mut self) {
@@ -269,7 +274,7 @@ impl Publisher {
                 self.log(event(EventKind::LimitReached, None, "", &text));
             }
         }
-        self.base.process = process(self.opener);
+        self.base.process = process::process(self.opener);
         self.base.event_counts = *self.events.counts();
         self.base.events_evicted = self.events.evicted();
         self.base.events = self.events.list();
@@ -350,10 +355,6 @@ impl Publisher {
     }
 }
 
-fn duration_ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Ends an interval of a target; a target that cannot be sent to is down.
 fn end_interval(slot: &mut Slot) -> Option<Event> {
     let (kind, old, new) = match slot.tick()? {
@@ -378,32 +379,6 @@ fn named(slot: &Slot, happened: SessionEvent) -> Event {
         &text(happened.old),
         &text(happened.new),
     )
-}
-
-/// What all processes of the agent use; 0 where /proc does not say.
-fn process(opener: Option<sys::process::Pid>) -> ProcessStats {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let count = |path: &str| std::fs::read_dir(path).map_or(0, |entries| entries.count() as u64);
-    let resident = |text: &str| -> u64 {
-        text.lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-            .unwrap_or(0)
-            * 1024
-    };
-    let child = opener.map_or(0, |pid| resident(&read(&format!("/proc/{pid}/status"))));
-    let max_fds = read("/proc/self/limits")
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .and_then(|line| line.split_whitespace().nth(3)?.parse().ok())
-        .unwrap_or(0);
-    ProcessStats {
-        resident_bytes: sys::process::rss_bytes().unwrap_or(0) + child,
-        cpu_ns: sys::sched::process_cpu_time(),
-        open_fds: count("/proc/self/fd"),
-        max_fds,
-        threads: count("/proc/self/task"),
-    }
 }
 
 /// The snapshot before the first tick.

@@ -8,6 +8,7 @@ mod de;
 pub mod error;
 pub mod report;
 mod resolve;
+mod rules;
 pub mod saved;
 pub mod text;
 mod tree;

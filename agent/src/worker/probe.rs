@@ -66,7 +66,15 @@ impl Probes {
         wanted: &Wanted,
     ) -> Result<(), String> {
         let spec = spec(key, address, &wanted.how);
-        self.prober.add(spec).map_err(|error| error.to_string())
+        self.prober.add(spec).map_err(|error| {
+            let denied = error.source.kind() == std::io::ErrorKind::PermissionDenied;
+            let way_out = if denied && wanted.how.protocol.may_use_icmp() {
+                "; restart with CAP_NET_RAW, or widen net.ipv4.ping_group_range"
+            } else {
+                ""
+            };
+            format!("{error}{way_out}")
+        })
     }
 
     /// No longer; probes in flight are forgotten.

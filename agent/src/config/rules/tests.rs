@@ -1,6 +1,7 @@
 //! One table per rule: what is taken, and the words for what is not.
 
 use super::*;
+use crate::config::Config;
 
 /// Every text of `bad` is refused with words that contain its second part.
 fn refused<T: std::fmt::Debug>(rule: impl Fn(&str) -> Rule<T>, bad: &[(&str, &str)]) {
