@@ -6,6 +6,8 @@ use base::MonoNanos;
 pub(super) struct Limit {
     pub(super) cost_ns: u64,
     pub(super) full_at: MonoNanos,
+    /// No event about it before.
+    pub(super) quiet_until: MonoNanos,
 }
 
 impl Limit {

@@ -38,6 +38,8 @@ const BATCH: usize = 64;
 const QUOTED: usize = 256;
 /// Batches read from one socket before the others have their turn.
 const ROUNDS: usize = 16;
+/// A limit that goes on biting is an event once in so long.
+const LIMIT_QUIET_NS: u64 = 60_000_000_000;
 const WAKER: u64 = u64::MAX;
 const STEPS: u64 = u64::MAX - 1;
 
@@ -108,6 +110,7 @@ impl Engine {
                     .checked_div(u64::from(packets_per_second))
                     .unwrap_or(0),
                 full_at: MonoNanos(0),
+                quiet_until: MonoNanos(0),
             },
         })
     }
@@ -303,7 +306,7 @@ impl Engine {
         let Some(path) = self.paths.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        let Some(target) = self.targets.get_mut(&path.target) else {
+        let Some(target) = self.targets.get(&path.target) else {
             return;
         };
         let (outbox, key) = (&mut self.outbox, target.key);
@@ -311,8 +314,9 @@ impl Engine {
         let now = clock::mono_now();
         if !self.limit.admits(transmit.copies, now) {
             path.session.skipped(transmit, now, &mut out);
-            if now.since(target.limited) > 10_000_000_000 || target.limited == MonoNanos(0) {
-                target.limited = now;
+            // One event for all: a limit that bites bites everybody.
+            if now >= self.limit.quiet_until {
+                self.limit.quiet_until = now.plus(LIMIT_QUIET_NS);
                 let event = SessionEvent {
                     kind: EventKind::LimitReached,
                     old: 0,
@@ -330,7 +334,9 @@ impl Engine {
         let packet = &self.packet[..len];
         let mut result = Err(0);
         for _ in 0..transmit.copies {
-            result = path.link.send(packet, transmit.sequence).or(result);
+            let sent = path.link.send(packet, transmit.sequence);
+            // One copy is enough; if none left, the newest reason counts.
+            result = result.or(sent);
         }
         match result {
             Ok(()) => path.session.sent(transmit, now, t1, len, echo, &mut out),

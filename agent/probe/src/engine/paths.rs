@@ -48,7 +48,6 @@ pub(super) struct Target {
     pub(super) fallback: Option<Result<NewPath, AddError>>,
     pub(super) chosen: bool,
     pub(super) wanted: Choice,
-    pub(super) limited: MonoNanos,
 }
 
 impl Engine {
@@ -61,7 +60,6 @@ impl Engine {
             fallback: new.fallback,
             chosen: false,
             wanted: new.spec.protocol,
-            limited: MonoNanos(0),
         };
         for path in new.paths {
             if target.wanted != Choice::Auto && !target.chosen {
