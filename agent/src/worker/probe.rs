@@ -101,6 +101,8 @@ pub fn memory_bytes(how: &How) -> usize {
 
 fn spec(key: TargetKey, address: SocketAddr, how: &How) -> prober::TargetSpec {
     let mut spec = prober::TargetSpec::new(key, address);
+    // A service measures from the first second; what answers is found out beside.
+    spec.opening_first = false;
     spec.protocol = match how.protocol {
         Choice::Auto => prober::Choice::Auto,
         Choice::Stamp => prober::Choice::Stamp,
