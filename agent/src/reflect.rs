@@ -15,6 +15,7 @@ use sys::socket::{ProbeSocket, SocketSpec};
 use crate::cli::ReflectArgs;
 use crate::exit::Failure;
 use crate::output::words;
+use crate::ping::preflight::{IPV6_IS_OFF, ipv6_is_off};
 
 mod run;
 pub use run::reflect;
@@ -166,7 +167,13 @@ pub type Bound = (SocketAddr, OwnedFd);
 pub fn listen(plan: &Plan, notes: &mut impl Write) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     for address in &plan.listen {
-        if plan.by_default && address.is_ipv6() && ipv6_switched_off() {
+        if address.is_ipv6() && ipv6_is_off() {
+            if !plan.by_default {
+                return Err(Failure::privilege(format!(
+                    "cannot listen on UDP {address}: {IPV6_IS_OFF}; listen on an IPv4 address"
+                ))
+                .into());
+            }
             writeln!(notes, "{WITHOUT_IPV6}")?;
             continue;
         }
@@ -179,12 +186,6 @@ pub fn listen(plan: &Plan, notes: &mut impl Write) -> anyhow::Result<Vec<Bound>>
         }
     }
     Ok(bound)
-}
-
-/// The sysctl leaves `[::]` bindable, though nothing can arrive there.
-fn ipv6_switched_off() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-        .is_ok_and(|text| text.trim() == "1")
 }
 
 fn bind(address: SocketAddr) -> io::Result<Bound> {

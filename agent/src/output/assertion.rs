@@ -7,6 +7,7 @@
 //! Keys are checked against an empty document before anything is sent. What was not
 //! measured makes an assertion false, with that as the reason.
 
+use base::units::format_ns;
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -54,6 +55,8 @@ pub struct Assertion {
     pointer: String,
     op: Op,
     value: f64,
+    /// The value is a time, and the user did not ask for bare nanoseconds.
+    time: bool,
 }
 
 /// What became of one condition for one target.
@@ -65,6 +68,7 @@ pub struct Outcome {
     pub value: Value,
     /// Whether it held.
     pub ok: bool,
+    time: bool,
 }
 
 impl Outcome {
@@ -81,7 +85,10 @@ impl Outcome {
             return None;
         }
         let why = match &self.value {
-            Value::Null => "it was not measured".to_owned(),
+            Value::Null => "it was not measured, or by too few samples".to_owned(),
+            Value::Number(ns) if self.time => {
+                format!("it was {}", format_ns(ns.as_f64().unwrap_or(0.0)))
+            }
             value => format!("it was {value}"),
         };
         Some(format!("{target}: assertion {} is false: {why}", self.expr))
@@ -113,6 +120,7 @@ impl Assertion {
             pointer: found.pointer,
             op,
             value,
+            time: found.time && !found.time_spelled,
         })
     }
 
@@ -128,6 +136,7 @@ impl Assertion {
             expr: self.expr.clone(),
             value: value.clone(),
             ok: number.is_some_and(|number| self.op.holds(number, self.value)),
+            time: self.time,
         }
     }
 }
@@ -262,6 +271,9 @@ fn unknown(template: &Value, key: &str) -> String {
             "'{key}' is a distribution; add .p50, .p90, .p99, .p99_9, .p99_99, .min, .mean, .max or .count"
         );
     }
+    if template.get(key).is_some() {
+        return format!("'{key}' is no number, and only numbers can be compared");
+    }
     let nearest = all
         .iter()
         .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
@@ -337,9 +349,9 @@ mod tests {
             assert!(!outcome.ok, "{expr}");
             assert_eq!(outcome.value, Value::Null);
             assert!(
-                outcome
-                    .complaint("db")
-                    .is_some_and(|text| text.ends_with("it was not measured"))
+                outcome.complaint("db").is_some_and(
+                    |text| text.ends_with("it was not measured, or by too few samples")
+                )
             );
         }
         assert_eq!(
@@ -347,6 +359,10 @@ mod tests {
             Some("db: assertion lost==0 is false: it was 7")
         );
         assert_eq!(outcome("lost==7").complaint("db"), None);
+        for (expr, was) in [("rtt.min<1us", "100us"), ("rtt_ns.min<1", "100000")] {
+            let complaint = outcome(expr).complaint("db").expect("false");
+            assert!(complaint.ends_with(&format!("it was {was}")), "{complaint}");
+        }
     }
 
     #[test]
@@ -369,8 +385,9 @@ mod tests {
             ("rtt.p99<inf", "'inf' is no duration"),
             ("loss_ratio<x", "'x' is no ratio"),
             ("loss_ratio<x%", "'x%' is no percentage"),
-            ("target==3", "unknown key 'target'"),
-            ("longest_outage_at<3", "unknown key"),
+            ("target==3", "'target' is no number"),
+            ("protocol==stamp", "'protocol' is no number"),
+            ("longest_outage_at<3", "is no number"),
             ("<3", "unknown key ''"),
             ("é<3", "unknown key 'é'"),
         ] {

@@ -121,6 +121,9 @@ fn guesses(report: &Report<'_>, causes: &mut Vec<String>) {
     let name = report.name;
     let ip = report.address.ip();
     let port = report.address.port();
+    if report.protocol().is_none() {
+        causes.push("the run ended before it was known what answers: a longer -w".to_owned());
+    }
     let silent_stamp = report.protocol() != Some(Protocol::Icmp);
     if silent_stamp {
         causes.push(format!(
@@ -153,9 +156,14 @@ fn guesses(report: &Report<'_>, causes: &mut Vec<String>) {
     causes.push(format!(
         "the host is down, or {ip} is the wrong address: ip neigh show {ip} (FAILED: nobody on this link has it){lookup}"
     ));
-    causes.push(format!(
-        "there is no route, or none back: ip route get {ip} here, and towards this host on {name}"
-    ));
+    causes.push(match report.device {
+        Some(device) => format!(
+            "-I {device} does not lead there, or there is no route back: ip route get {ip} oif {device} here, and towards this host on {name}"
+        ),
+        None => format!(
+            "there is no route, or none back: ip route get {ip} here, and towards this host on {name}"
+        ),
+    });
 }
 
 #[cfg(test)]

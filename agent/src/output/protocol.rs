@@ -17,29 +17,36 @@ pub fn first_line(report: &Report<'_>) -> Option<String> {
     };
     if protocol == Protocol::Stamp && matches!(why, Why::StampRefused | Why::StampSilent) {
         return Some(format!(
-            "{}: {what} although no reflector answers there, since no ICMP socket can be opened: run as root, or setcap cap_net_raw+ep on the binary",
+            "{}: {what} although no reflector answers there, since no ICMP socket can be opened: run as root, or setcap cap_net_raw+ep on the binary, or sysctl -w net.ipv4.ping_group_range='0 2147483647'",
             report.title()
         ));
     }
+    let icmp = report.stats.icmp.last().map(|error| {
+        let text = words::icmp(error.from.is_ipv6(), error.kind, error.code);
+        if error.from == report.address.ip() {
+            text
+        } else {
+            format!("{text}, says {}", error.from)
+        }
+    });
+    let unanswered = "3 probes unanswered";
     let because = match why {
         Why::Requested => "as asked for".to_owned(),
         Why::StampAnswered => "since a reflector answers there".to_owned(),
         Why::StampRefused => {
-            let said = report.stats.icmp.last().map_or_else(
-                || "port unreachable".to_owned(),
-                |error| {
-                    let text = words::icmp(error.from.is_ipv6(), error.kind, error.code);
-                    if error.from == report.address.ip() {
-                        text
-                    } else {
-                        format!("{text}, says {}", error.from)
-                    }
-                },
-            );
+            let said = icmp.unwrap_or_else(|| "port unreachable".to_owned());
             format!("since no STAMP reflector answers on UDP port {port} ({said})")
         }
         Why::StampSilent => {
-            format!("since no STAMP reflector answers on UDP port {port} (3 probes unanswered)")
+            let refused = report.stats.errnos.last();
+            let why = match (refused, icmp) {
+                (Some((errno, _)), _) => {
+                    format!("this host could not send: {}", words::errno(*errno))
+                }
+                (None, Some(said)) => format!("{unanswered}: {said}"),
+                (None, None) => unanswered.to_owned(),
+            };
+            format!("since no STAMP reflector answers on UDP port {port} ({why})")
         }
     };
     Some(format!("{}: {what}, {because}", report.title()))
@@ -82,6 +89,29 @@ mod tests {
             stats.apply(&Output::Protocol(protocol, why));
             assert_eq!(first_line(&sample::report(&stats)).as_deref(), Some(wanted));
         }
+    }
+
+    #[test]
+    fn silence_has_the_reason_that_was_seen() {
+        let said = |output| {
+            let mut stats = TargetStats::new();
+            stats.apply(&output);
+            stats.apply(&Output::Protocol(Protocol::Icmp, Why::StampSilent));
+            first_line(&sample::report(&stats)).expect("known")
+        };
+        assert!(
+            said(Output::Errno(1))
+                .ends_with("port 862 (this host could not send: Operation not permitted (EPERM))")
+        );
+        let prohibited = Output::Icmp {
+            kind: 3,
+            code: 13,
+            from: "10.0.0.2".parse().expect("an address"),
+        };
+        assert!(
+            said(prohibited)
+                .ends_with("(3 probes unanswered: communication administratively prohibited)")
+        );
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Report<'a> {
     pub source_ports: u16,
     /// TOS or traffic class octet of the probes.
     pub tos: u8,
+    /// The device that was asked for.
+    pub device: Option<&'a str>,
     /// Size of the IP packet in bytes, where it is known.
     pub packet_bytes: Option<u16>,
     /// The numbers.
@@ -54,8 +56,9 @@ impl Report<'_> {
     #[must_use]
     pub fn title(&self) -> String {
         let ip = self.address.ip().to_string();
-        if self.name.trim_matches(['[', ']']) == ip {
-            ip
+        let name = self.name.trim_matches(['[', ']']);
+        if name.split('%').next() == Some(ip.as_str()) {
+            name.to_owned()
         } else {
             format!("{} ({ip})", self.name)
         }
@@ -168,6 +171,7 @@ pub mod sample {
             requested: "auto",
             source_ports: 1,
             tos: 46 << 2,
+            device: None,
             packet_bytes: Some(108),
             stats,
         }
@@ -189,6 +193,9 @@ mod tests {
         report.address = "[2001:db8::1]:862".parse().expect("an address");
         assert_eq!(report.title(), "2001:db8::1");
         assert_eq!(report.header_bytes(), 48);
+        report.name = "fe80::1%eth0";
+        report.address = "[fe80::1]:862".parse().expect("an address");
+        assert_eq!(report.title(), "fe80::1%eth0");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use record::Distribution;
 
 use super::causes;
 use super::report::Report;
+use super::words;
 
 /// Some lines, each ended; the causes of silence at their end if there is nothing else.
 #[must_use]
@@ -33,6 +34,9 @@ fn head(out: &mut String, report: &Report<'_>) {
     let protocol = match report.protocol() {
         Some(Protocol::Stamp) => format!("STAMP port {}", report.address.port()),
         Some(Protocol::Icmp) => "ICMP echo".to_owned(),
+        None if report.stats.counter(Counter::Uncounted) > 0 => {
+            "ended before it was known what answers".to_owned()
+        }
         None => "nothing sent".to_owned(),
     };
     let _ = write!(out, "--- {} · {protocol}", report.title());
@@ -215,12 +219,10 @@ fn sending(out: &mut String, report: &Report<'_>) {
     let mut notes: Vec<String> = [
         (Counter::SentLate, "sent late"),
         (Counter::Skipped, "skipped"),
-        (Counter::SendErrors, "send errors"),
         (Counter::ReceiveOverflows, "dropped at our own socket"),
         (Counter::StrayReplies, "stray replies"),
         (Counter::MalformedReplies, "malformed replies"),
         (Counter::ResizedReplies, "resized replies"),
-        (Counter::IcmpErrors, "ICMP errors"),
         (Counter::ReflectorResets, "reflector resets"),
         (Counter::ReflectorOverflows, "reflector overflows"),
         (
@@ -238,6 +240,43 @@ fn sending(out: &mut String, report: &Report<'_>) {
     if !notes.is_empty() {
         let _ = writeln!(out, "{}", notes.join(", "));
     }
+    let refused: Vec<(String, u64)> = stats
+        .errnos
+        .iter()
+        .map(|(errno, count)| (words::errno(*errno), *count))
+        .collect();
+    reasons(
+        out,
+        "send errors",
+        stats.counter(Counter::SendErrors),
+        &refused,
+    );
+    let icmp: Vec<(String, u64)> = stats
+        .icmp
+        .iter()
+        .map(|error| {
+            let text = words::icmp(error.from.is_ipv6(), error.kind, error.code);
+            (format!("{text} from {}", error.from), error.count)
+        })
+        .collect();
+    reasons(
+        out,
+        "ICMP errors",
+        stats.counter(Counter::IcmpErrors),
+        &icmp,
+    );
+}
+
+/// A line with a count and what it is made of.
+fn reasons(out: &mut String, what: &str, count: u64, reasons: &[(String, u64)]) {
+    if count == 0 {
+        return;
+    }
+    let list: Vec<String> = match reasons {
+        [(text, _)] => vec![text.clone()],
+        many => many.iter().map(|(text, n)| format!("{text} {n}")).collect(),
+    };
+    let _ = writeln!(out, "{what} {count}: {}", list.join(", "));
 }
 
 fn or_dash(ns: Option<f64>) -> String {

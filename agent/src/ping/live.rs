@@ -18,7 +18,7 @@ use crate::output::hlog::HdrLog;
 use crate::output::json::{self, Source};
 use crate::output::report::Report;
 use crate::output::table::{self, Row, Screen};
-use crate::output::{protocol, summary};
+use crate::output::{protocol, summary, words};
 
 /// Five frames a second: quick to the eye, nothing to the measurement.
 const FRAME_NS: u64 = 200_000_000;
@@ -90,14 +90,28 @@ impl<'p> Live<'p> {
         if let Some(hlog) = &mut self.hlog {
             hlog.apply(place, output);
         }
-        match output {
-            Output::Protocol(..) => tracked.announced = false,
-            Output::Event(event) if matches!(self.plan.show, Show::Table | Show::Lines) => {
-                if let Some(text) = tracked.news(event) {
-                    self.notes.push_str(&text);
-                }
+        let news = match output {
+            Output::Protocol(..) => {
+                tracked.announced = false;
+                None
             }
-            _ => {}
+            Output::Event(event) => tracked.news(event),
+            other => tracked.sending(other),
+        };
+        if matches!(self.plan.show, Show::Table | Show::Lines)
+            && let Some(text) = news
+        {
+            self.notes.push_str(&text);
+        }
+    }
+
+    /// Says what the end of the run waits for, if that is long enough to wonder.
+    pub fn ending(&mut self) {
+        if self.plan.wait_ns > SECOND_NS && self.plan.show.is_text() {
+            self.notes.push_str(&format!(
+                "waiting up to {} for the probes in flight; Ctrl-C again ends at once\n",
+                format_ns(self.plan.wait_ns as f64)
+            ));
         }
     }
 
@@ -196,13 +210,13 @@ impl<'p> Live<'p> {
         Ok(())
     }
 
-    /// A line per target that sent anything in the second that ends.
+    /// A line per target with which anything happened in the second that ends.
     fn lines(&self, wall: WallNanos) -> String {
         let time = wall.rfc3339();
         let time = time.get(..19).unwrap_or(&time);
         let mut text = String::new();
         for tracked in &self.tracked {
-            if tracked.total.protocol.is_none() {
+            if tracked.total.protocol.is_none() || !tracked.stirred() {
                 continue;
             }
             let stats = &tracked.interval;
@@ -218,13 +232,20 @@ impl<'p> Live<'p> {
                 cell(rtt.p99),
                 cell(rtt.max),
             ));
-            for (counter, words) in [
-                (Counter::SendErrors, "send errors"),
-                (Counter::Skipped, "skipped"),
-            ] {
-                if stats.counter(counter) > 0 {
-                    text.push_str(&format!(", {words} {}", stats.counter(counter)));
-                }
+            if stats.counter(Counter::Skipped) > 0 {
+                text.push_str(&format!(", skipped {}", stats.counter(Counter::Skipped)));
+            }
+            if stats.counter(Counter::SendErrors) > 0 {
+                let names: Vec<String> = stats
+                    .errnos
+                    .iter()
+                    .map(|(errno, _)| words::errno_name(*errno))
+                    .collect();
+                text.push_str(&format!(
+                    ", send errors {} ({})",
+                    stats.counter(Counter::SendErrors),
+                    names.join(", ")
+                ));
             }
             text.push('\n');
         }
@@ -369,6 +390,7 @@ impl<'p> Live<'p> {
             requested: self.plan.protocol.as_str(),
             source_ports: self.plan.source_ports,
             tos: self.plan.tos,
+            device: self.plan.device.as_deref(),
             packet_bytes: tracked
                 .total
                 .gauge(Gauge::PacketBytes)

@@ -75,6 +75,7 @@ pub fn template() -> Value {
             requested: "",
             source_ports: 1,
             tos: 0,
+            device: None,
             packet_bytes: None,
             stats: &stats,
         },

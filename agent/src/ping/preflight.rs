@@ -68,6 +68,20 @@ fn route(target: &Target, device: Option<&str>) -> Result<IpAddr, Failure> {
         .map_err(|error| unroutable(target, &error))
 }
 
+/// What [`ipv6_is_off`] found, for people.
+pub const IPV6_IS_OFF: &str =
+    "IPv6 is disabled on this host (sysctl net.ipv6.conf.all.disable_ipv6)";
+
+/// Whether IPv6 was switched off and no device has an address of it. The sysctl alone leaves
+/// `[::]` bindable, though nothing can arrive there.
+#[must_use]
+pub fn ipv6_is_off() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+        .is_ok_and(|text| text.trim() == "1")
+        && std::fs::read_to_string("/proc/thread-self/net/if_inet6")
+            .is_ok_and(|text| text.trim().is_empty())
+}
+
 fn spec(ipv6: bool, kind: SocketKind, device: Option<&str>) -> SocketSpec {
     SocketSpec {
         ipv6,
@@ -85,6 +99,9 @@ fn unroutable(target: &Target, error: &io::Error) -> Failure {
         "EINVAL" if link_local => Failure::usage(format!(
             "{what}: a link-local address needs its device: {ip}%eth0"
         )),
+        "EAFNOSUPPORT" | "EADDRNOTAVAIL" if ip.is_ipv6() && ipv6_is_off() => {
+            Failure::privilege(format!("{what}: {IPV6_IS_OFF}; use an IPv4 address"))
+        }
         "EAFNOSUPPORT" => Failure::privilege(format!(
             "{what}: {} is disabled on this host; use an address of the other family",
             if ip.is_ipv6() { "IPv6" } else { "IPv4" }

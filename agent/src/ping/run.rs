@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use anyhow::Context as _;
 use base::{MonoNanos, TargetKey};
 use probe::prober::{self, AddError, ClockTrust, DontFragment, Options, Prober, TargetSpec};
 use sys::clock::{mono_now, wall_now};
@@ -25,6 +26,7 @@ use crate::output::words;
 pub const SIGNALS: [Signal; 3] = [Signal::Int, Signal::Term, Signal::Hup];
 /// How often the ring is emptied: at 10 000 probes a second a thousand outputs wait by then.
 const PERIOD_NS: u64 = 10_000_000;
+const STANDARD_OUTPUT: &str = "cannot write to standard output";
 
 /// How the measuring ended.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -66,24 +68,28 @@ pub fn run(
     }
     let mut out = io::stdout().lock();
     let end = measure(plan, &mut live, &mut prober, &mut out);
-    if !matches!(end, Ok(End::Decided)) {
+    if end.is_err() {
         live.leave(&mut out)?;
     }
-    if end? == End::AtOnce {
-        return Ok(Exit::Incomplete);
-    }
+    let at_once = end? == End::AtOnce;
     let dropped = prober.results.drop_counter();
     prober.finish();
     // What is still on the ring was taken by the last round of `measure`.
-    let joined = prober.join();
+    let joined = if at_once { Ok(()) } else { prober.join() };
     let now = wall_now();
-    let exit = live.end(now, &mut out)?;
+    let exit = live.end(now, &mut out).context(STANDARD_OUTPUT)?;
     for complaint in live.complaints() {
         eprintln!("netsonde: {complaint}");
     }
     live.finish_log(now)?;
     if let Some(recorder) = recorder {
         recorder.finish()?;
+    }
+    if at_once {
+        return Err(Failure::incomplete(
+            "ended at once by a second signal; probes in flight are in no number above",
+        )
+        .into());
     }
     if joined.is_err() || !live.finished() {
         return Err(Failure::incomplete(
@@ -120,7 +126,7 @@ fn measure(
             .results
             .drain(|message| live.take(message.target, &message.output));
         let now = mono_now();
-        live.tick(now, wall_now(), out)?;
+        live.tick(now, wall_now(), out).context(STANDARD_OUTPUT)?;
         if live.finished() {
             return Ok(End::Decided);
         }
@@ -138,6 +144,7 @@ fn measure(
             }
             finishing = true;
             prober.finish();
+            live.ending();
         }
     }
 }

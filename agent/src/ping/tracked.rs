@@ -1,9 +1,13 @@
 //! One target of a run, its numbers, and those of the second that runs.
 
-use base::{EventKind, LossTotals, SessionEvent};
+use base::{Counter, EventKind, LossTotals, Output, SessionEvent};
 use record::TargetStats;
 
 use super::plan::Target;
+use crate::output::words;
+
+/// So many sends refused in a row are news; a full queue now and then is not.
+const REFUSED: u64 = 3;
 
 /// One target and its numbers.
 pub struct Tracked {
@@ -18,6 +22,10 @@ pub struct Tracked {
     pub announced: bool,
     /// It was down at least once, so that "up" is news.
     was_down: bool,
+    was_up: bool,
+    /// Sends refused since the last that was not, with the newest reason.
+    refused: u64,
+    errno: i32,
 }
 
 impl Tracked {
@@ -31,6 +39,9 @@ impl Tracked {
             loss_before: LossTotals::default(),
             announced: false,
             was_down: false,
+            was_up: false,
+            refused: 0,
+            errno: 0,
         }
     }
 
@@ -52,15 +63,71 @@ impl Tracked {
         self.interval.protocol = self.total.protocol;
     }
 
+    /// A line for people when this host begins to refuse what is sent, and when it ends.
+    pub fn sending(&mut self, output: &Output) -> Option<String> {
+        let text = match output {
+            Output::Errno(errno) => {
+                self.errno = *errno;
+                return None;
+            }
+            Output::Count(Counter::SendErrors, by) => {
+                let before = self.refused;
+                self.refused += by;
+                if before >= REFUSED || self.refused < REFUSED {
+                    return None;
+                }
+                format!("this host cannot send: {}", words::errno(self.errno))
+            }
+            Output::Count(Counter::Sent, _) => {
+                if std::mem::take(&mut self.refused) < REFUSED {
+                    return None;
+                }
+                "this host sends again".to_owned()
+            }
+            _ => return None,
+        };
+        Some(format!("{}: {text}\n", self.target.name))
+    }
+
+    /// Whether anything at all happened in the interval.
+    #[must_use]
+    pub fn stirred(&self) -> bool {
+        [
+            Counter::Sent,
+            Counter::Received,
+            Counter::Lost,
+            Counter::Late,
+            Counter::SendErrors,
+            Counter::Skipped,
+        ]
+        .iter()
+        .any(|counter| self.interval.counter(*counter) > 0)
+    }
+
     /// An event as a line for people, if it is news to them.
     pub fn news(&mut self, event: &SessionEvent) -> Option<String> {
         let change = |what: &str| format!("{what} changed from {} to {}", event.old, event.new);
         let text = match event.kind {
             EventKind::TargetDown => {
                 self.was_down = true;
-                "no longer answers".to_owned()
+                let what = if self.was_up {
+                    "no longer answers"
+                } else {
+                    "does not answer"
+                };
+                what.to_owned()
             }
-            EventKind::TargetUp if self.was_down => "answers again".to_owned(),
+            EventKind::TargetUp => {
+                let what = if std::mem::replace(&mut self.was_up, true) {
+                    "answers again"
+                } else {
+                    "answers now"
+                };
+                if !self.was_down {
+                    return None;
+                }
+                what.to_owned()
+            }
             EventKind::HopsForwardChanged => change("hops forward"),
             EventKind::HopsReverseChanged => change("hops reverse"),
             EventKind::ClockStepped => {

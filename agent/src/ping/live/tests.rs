@@ -82,7 +82,8 @@ fn lines_are_of_their_second_and_the_summary_of_the_run() {
         &Output::Protocol(Protocol::Icmp, Why::StampSilent),
     );
     second(&mut live, 0, 50, 0);
-    live.take(TargetKey(1), &Output::Count(Counter::SendErrors, 3));
+    live.take(TargetKey(1), &Output::Errno(101));
+    live.take(TargetKey(1), &Output::Count(Counter::SendErrors, 2));
     live.tick(
         MonoNanos(2 * SECOND_NS),
         WALL.offset(2_000_000_000),
@@ -92,7 +93,9 @@ fn lines_are_of_their_second_and_the_summary_of_the_run() {
     let lines: Vec<&str> = text(&out).lines().collect();
     assert!(lines[0].starts_with("::1: ICMP echo, since"));
     assert!(lines[1].ends_with("127.0.0.1: sent 50, lost 0, p50 1.00ms, p99 -, max 1.00ms"));
-    assert!(lines[2].ends_with("::1: sent 0, lost 0, p50 -, p99 -, max -, send errors 3"));
+    assert!(
+        lines[2].ends_with("::1: sent 0, lost 0, p50 -, p99 -, max -, send errors 2 (ENETUNREACH)")
+    );
     out.clear();
     let exit = live
         .end(WALL.offset(2_500_000_000), &mut out)
@@ -207,4 +210,89 @@ fn unknown_keys_are_ignored_and_the_end_is_seen() {
     assert!(!live.finished());
     live.take(TargetKey(1), &Output::Finished);
     assert!(live.finished());
+}
+
+#[test]
+fn a_host_that_cannot_send_says_so_once_and_when_it_can_again() {
+    let plan = planned("127.0.0.1", false);
+    let mut live = live(&plan, &[]);
+    let mut out = Vec::new();
+    let take = |live: &mut Live<'_>, output: Output| live.take(TargetKey(0), &output);
+    let refuse = |live: &mut Live<'_>, times: u32| {
+        for _ in 0..times {
+            live.take(TargetKey(0), &Output::Errno(100));
+            live.take(TargetKey(0), &Output::Count(Counter::SendErrors, 1));
+        }
+    };
+    // A full queue now and then is no news.
+    refuse(&mut live, 2);
+    take(&mut live, Output::Count(Counter::Sent, 1));
+    refuse(&mut live, 2);
+    take(&mut live, Output::Count(Counter::Sent, 1));
+    live.tick(MonoNanos(1), WALL, &mut out).expect("writes");
+    assert_eq!(text(&out), "");
+    refuse(&mut live, 200);
+    take(&mut live, Output::Count(Counter::Sent, 1));
+    take(&mut live, Output::Count(Counter::Sent, 1));
+    live.tick(MonoNanos(2), WALL, &mut out).expect("writes");
+    assert_eq!(
+        text(&out),
+        "127.0.0.1: this host cannot send: Network is down (ENETDOWN)\n\
+         127.0.0.1: this host sends again\n"
+    );
+    out.clear();
+    live.end(WALL, &mut out).expect("writes");
+    assert!(text(&out).contains("\nsend errors 204: Network is down (ENETDOWN)\n"));
+}
+
+#[test]
+fn what_never_answered_does_not_answer_again() {
+    let plan = planned("127.0.0.1", false);
+    let mut live = live(&plan, &[]);
+    let mut out = Vec::new();
+    for (kind, old, new) in [
+        (EventKind::TargetDown, 0, 0),
+        (EventKind::TargetUp, 0, 1),
+        (EventKind::TargetDown, 1, 0),
+        (EventKind::TargetUp, 0, 1),
+    ] {
+        let event = SessionEvent { kind, old, new };
+        live.take(TargetKey(0), &Output::Event(event));
+    }
+    live.tick(MonoNanos(1), WALL, &mut out).expect("writes");
+    let said: Vec<&str> = text(&out)
+        .lines()
+        .map(|line| line.trim_start_matches("127.0.0.1: "))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "does not answer",
+            "answers now",
+            "no longer answers",
+            "answers again"
+        ]
+    );
+}
+
+#[test]
+fn seconds_without_anything_have_no_line() {
+    let plan = planned("127.0.0.1 -W 5", false);
+    let mut live = live(&plan, &[]);
+    let mut out = Vec::new();
+    live.take(
+        TargetKey(0),
+        &Output::Protocol(Protocol::Stamp, Why::Requested),
+    );
+    live.tick(MonoNanos(SECOND_NS), WALL, &mut out)
+        .expect("writes");
+    assert_eq!(text(&out).lines().count(), 1, "{}", text(&out));
+    out.clear();
+    live.ending();
+    live.tick(MonoNanos(SECOND_NS + 1), WALL, &mut out)
+        .expect("writes");
+    assert_eq!(
+        text(&out),
+        "waiting up to 5.00s for the probes in flight; Ctrl-C again ends at once\n"
+    );
 }
