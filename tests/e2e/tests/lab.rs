@@ -17,6 +17,8 @@ mod dissect;
 mod dump;
 #[path = "lab/exact.rs"]
 mod exact;
+#[path = "lab/hostile.rs"]
+mod hostile;
 #[path = "lab/interop.rs"]
 mod interop;
 #[path = "lab/kernel.rs"]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         exact::trials,
         interop::trials,
         dissect::trials,
+        hostile::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
