@@ -167,6 +167,7 @@ pub struct Session {
 
     stamps_expected: bool,
     stamp_seen: bool,
+    stamps_certain: bool,
     held_since: Option<MonoNanos>,
     generation: u32,
     tai_offset: i32,
@@ -194,7 +195,11 @@ impl Session {
         let capacity = Self::capacity(&config);
         let schedule = Schedule::new(now, config.interval_ns, config.poisson, config.seed);
         // Agents have many targets: their first packets are spread like all others.
-        let opens = if config.opening_first { now } else { schedule.next() };
+        let opens = if config.opening_first {
+            now
+        } else {
+            schedule.next()
+        };
         Self {
             schedule,
             phase: if directed && config.opening_first {
@@ -235,6 +240,7 @@ impl Session {
             overflows: 0,
             stamps_expected: config.stamped,
             stamp_seen: false,
+            stamps_certain: false,
             held_since: None,
             generation: 0,
             tai_offset: 0,
@@ -575,6 +581,12 @@ impl Session {
         if slot.state == State::Held {
             self.measure(index, out);
         }
+    }
+
+    /// The device says that it stamps whatever it sends: a probe without a stamp never left,
+    /// also when no probe had one yet.
+    pub const fn stamps_are_certain(&mut self) {
+        self.stamps_certain = true;
     }
 
     /// TX stamps may have been lost from now back to the oldest undecided probe: a full

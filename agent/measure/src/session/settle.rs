@@ -62,7 +62,7 @@ impl Session {
         } else if slot.kernel.is_none()
             && slot.hardware.is_none()
             && self.stamps_expected
-            && self.stamp_seen
+            && (self.stamp_seen || self.stamps_certain)
             && !slot.doubtful
         {
             // The kernel stamps what it hands to the device; this one never got there.

@@ -5,6 +5,7 @@ use base::{EventKind, Gauge, Quantity};
 use super::super::*;
 use super::world::{EPOCH, MS, US, World, config, stamp_codec, world};
 use crate::reflector as logic;
+use crate::variation::EVALUATION_PACKETS;
 
 #[test]
 fn impossible_stamps_are_discarded_with_their_reason_and_break_pairs() {
@@ -105,8 +106,8 @@ fn sorted(values: &[i64]) -> Vec<i64> {
     values
 }
 
-fn close(measured: &[i64], expected: Vec<i64>, tolerance: i64, what: &str) {
-    let (measured, expected) = (sorted(measured), sorted(&expected));
+fn close(measured: &[i64], expected: &[i64], tolerance: i64, what: &str) {
+    let (measured, expected) = (sorted(measured), sorted(expected));
     assert_eq!(measured.len(), expected.len(), "{what}");
     for (one, other) in measured.iter().zip(&expected) {
         assert!(
@@ -148,85 +149,50 @@ fn every_distribution_is_what_the_path_really_did() {
         world.check_sums();
         let list = truth(&world);
         let of = |f: &dyn Fn(&[i64; 4]) -> i64| list.iter().map(|(_, t)| f(t)).collect::<Vec<_>>();
-        // NTP fractions round to less than a nanosecond.
-        close(
-            world.sampled(Quantity::Rtt),
-            of(&|t| t[3] - t[0] - (t[2] - t[1])),
-            1,
-            "rtt",
-        );
-        close(
-            world.sampled(Quantity::RoundTrip),
-            of(&|t| t[3] - t[0]),
-            0,
-            "round trip",
-        );
-        close(
-            world.sampled(Quantity::Dwell),
-            of(&|t| t[2] - t[1]),
-            1,
-            "dwell",
-        );
-        close(
-            world.sampled(Quantity::ForwardDelay),
-            of(&|t| t[1] - t[0]),
-            1,
-            "forward",
-        );
-        close(
-            world.sampled(Quantity::ReverseDelay),
-            of(&|t| t[3] - t[2]),
-            1,
-            "reverse",
-        );
-        let response = list
-            .iter()
-            .map(|(probe, t)| t[3] - (EPOCH + world.truth.intended[probe]).cast_signed())
-            .collect();
-        close(world.sampled(Quantity::Response), response, 0, "response");
+        let (forward, reverse) = (|t: &[i64; 4]| t[1] - t[0], |t: &[i64; 4]| t[3] - t[2]);
+        let response = |(probe, t): &(u32, [i64; 4])| {
+            t[3] - (EPOCH + world.truth.intended[probe]).cast_signed()
+        };
         let pairs = |f: &dyn Fn(&[i64; 4]) -> i64| -> Vec<i64> {
             list.windows(2)
                 .filter(|pair| pair[1].0 == pair[0].0 + 1)
                 .map(|pair| f(&pair[1].1) - f(&pair[0].1))
                 .collect()
         };
-        close(
-            world.sampled(Quantity::ForwardIpdv),
-            pairs(&|t| t[1] - t[0]),
-            2,
-            "forward ipdv",
-        );
-        close(
-            world.sampled(Quantity::ReverseIpdv),
-            pairs(&|t| t[3] - t[2]),
-            2,
-            "reverse ipdv",
-        );
         let pdv = |f: &dyn Fn(&[i64; 4]) -> i64| -> Vec<i64> {
             of(f)
-                .chunks(crate::variation::EVALUATION_PACKETS)
+                .chunks(EVALUATION_PACKETS)
                 .filter(|chunk| chunk.len() > 1)
                 .flat_map(|chunk| {
-                    let min = *chunk.iter().min().expect("not empty");
-                    chunk
-                        .iter()
-                        .map(move |value| value - min)
-                        .collect::<Vec<_>>()
+                    let min = chunk.iter().min().copied().unwrap_or(0);
+                    chunk.iter().map(move |value| value - min)
                 })
                 .collect()
         };
-        close(
-            world.sampled(Quantity::ForwardPdv),
-            pdv(&|t| t[1] - t[0]),
-            2,
-            "forward pdv",
-        );
-        close(
-            world.sampled(Quantity::ReversePdv),
-            pdv(&|t| t[3] - t[2]),
-            2,
-            "reverse pdv",
-        );
+        // NTP's fractions round to less than a nanosecond each.
+        for (quantity, tolerance, expected) in [
+            (Quantity::Rtt, 1, of(&|t| t[3] - t[0] - (t[2] - t[1]))),
+            (Quantity::RoundTrip, 0, of(&|t| t[3] - t[0])),
+            (Quantity::Dwell, 1, of(&|t| t[2] - t[1])),
+            (Quantity::Response, 0, list.iter().map(response).collect()),
+            (Quantity::ForwardDelay, 1, of(&forward)),
+            (Quantity::ReverseDelay, 1, of(&reverse)),
+            (Quantity::ForwardIpdv, 2, pairs(&forward)),
+            (Quantity::ReverseIpdv, 2, pairs(&reverse)),
+        ] {
+            close(
+                world.sampled(quantity),
+                &expected,
+                tolerance,
+                quantity.as_str(),
+            );
+        }
+        for (quantity, expected) in [
+            (Quantity::ForwardPdv, pdv(&forward)),
+            (Quantity::ReversePdv, pdv(&reverse)),
+        ] {
+            close(world.sampled(quantity), &expected, 2, quantity.as_str());
+        }
         let jitter = |f: &dyn Fn(&[i64; 4]) -> i64| -> f64 {
             of(f).windows(2).fold(0.0, |j, pair| {
                 j + (((pair[1] - pair[0]).abs() as f64) - j) / 16.0
@@ -239,8 +205,8 @@ fn every_distribution_is_what_the_path_really_did() {
                 "{gauge:?}: {shown} for {expected}"
             );
         };
-        near(Gauge::JitterForward, jitter(&|t| t[1] - t[0]));
-        near(Gauge::JitterReverse, jitter(&|t| t[3] - t[2]));
+        near(Gauge::JitterForward, jitter(&forward));
+        near(Gauge::JitterReverse, jitter(&reverse));
         assert_eq!(world.gauges[&Gauge::ClockError], 1_000.0);
     }
 }

@@ -242,6 +242,30 @@ fn without_stamps_asked_for_there_is_no_waiting_and_no_local_loss() {
 }
 
 #[test]
+fn a_device_that_stamps_all_it_sends_shows_what_never_reached_it() {
+    // Nobody answers ARP: no packet leaves, so that no stamp was ever seen.
+    for (certain, local) in [(true, 300), (false, 0)] {
+        let mut world = world(config(300), true, 3);
+        if certain {
+            world.session.stamps_are_certain();
+        }
+        world.stamps = false;
+        world.forward.impairment.loss = 1.0;
+        world.run();
+        world.check_sums();
+        assert_eq!((world.loss.lost, world.loss.local), (300, local));
+    }
+    // A driver that promises what it does not keep costs nothing where answers come.
+    let mut world = world(config(300), true, 3);
+    world.session.stamps_are_certain();
+    world.stamps = false;
+    world.run();
+    world.check_sums();
+    assert_eq!(world.count(Counter::Received), 300);
+    assert_eq!(world.loss.local, 0);
+}
+
+#[test]
 fn runs_of_loss_have_their_written_lengths() {
     let mut world = world(config(600), true, 3);
     // Runs of 1, 2, 3 (an outage), 20 (the longest) and, at the end of the run, 5.
@@ -256,8 +280,8 @@ fn runs_of_loss_have_their_written_lengths() {
     assert_eq!(world.count(Counter::Outages), 3);
     let at = world.truth.t1[&300] - 2_000;
     // The last run lasts until the measurement ends; it is the longest in time.
-    let longest = world.gauges[&base::Gauge::LongestOutage];
-    let began = world.gauges[&base::Gauge::LongestOutageAt];
+    let longest = world.gauges[&Gauge::LongestOutage];
+    let began = world.gauges[&Gauge::LongestOutageAt];
     assert!(longest >= 20e6, "{longest}");
     assert!(began >= at as f64 - 512.0, "{began} {at}");
 }

@@ -82,6 +82,10 @@ pub(super) struct Truth {
     pub(super) intended: HashMap<u32, u64>,
 }
 
+/// Changes a reply on its way.
+pub(super) type Mangle = Box<dyn FnMut(&mut Vec<u8>)>;
+/// Decides what becomes of an attempt to send.
+pub(super) type Try = Box<dyn FnMut(&Transmit) -> Attempt>;
 pub(super) type Deed = Box<dyn FnOnce(&mut World)>;
 
 enum Happening {
@@ -112,9 +116,9 @@ pub(super) struct World {
     pub(super) reply_ttl: u8,
     pub(super) overflow: u32,
     /// Called for each reply before it goes back.
-    pub(super) mangle: Option<Box<dyn FnMut(&mut Vec<u8>)>>,
+    pub(super) mangle: Option<Mangle>,
     /// Called for each attempt to send.
-    pub(super) attempt: Option<Box<dyn FnMut(&Transmit) -> Attempt>>,
+    pub(super) attempt: Option<Try>,
     /// Whether the kernel stamps what it sends, and how much later the stamp is read.
     pub(super) stamps: bool,
     pub(super) stamp_delay: u64,
