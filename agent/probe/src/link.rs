@@ -28,6 +28,8 @@ pub(crate) struct Link {
     socket: ProbeSocket,
     pub(crate) local: SocketAddr,
     pub(crate) stamped: bool,
+    /// The device says that it stamps whatever it sends.
+    pub(crate) stamps_certain: bool,
     own_ids: bool,
     /// Without own ids: the kernel's count of the oldest of `sent`, and the probes' numbers.
     oldest_id: u32,
@@ -99,9 +101,17 @@ impl Link {
         let receive_buffer = socket
             .set_receive_buffer(usize::try_from(wanted_buffer).unwrap_or(212_992))
             .map_err(failed("set the receive buffer"))?;
-        let hardware = sys::device::outgoing_device(spec.address.ip())
-            .and_then(|device| sys::device::hardware_stamping(&device).ok())
+        let device = spec
+            .device
+            .clone()
+            .or_else(|| sys::device::outgoing_device(spec.address.ip()));
+        let hardware = device
+            .as_deref()
+            .and_then(|device| sys::device::hardware_stamping(device).ok())
             .is_some_and(|stamping| stamping.rx && stamping.tx);
+        let stamps_sent = device
+            .as_deref()
+            .is_some_and(|device| sys::device::stamps_sent(device).unwrap_or(false));
         let mode = socket
             .enable_stamps(hardware)
             .or_else(|_| socket.enable_stamps(false))
@@ -127,6 +137,7 @@ impl Link {
             socket,
             local,
             stamped: mode.is_some(),
+            stamps_certain: mode.is_some() && stamps_sent,
             own_ids: mode.is_some_and(|mode| mode.own_ids),
             oldest_id: 0,
             sent: VecDeque::new(),

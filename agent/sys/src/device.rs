@@ -90,6 +90,39 @@ pub fn hardware_stamping(name: &str) -> io::Result<HwStamping> {
     }
 }
 
+/// The kernel's `struct ethtool_ts_info` (linux/ethtool.h).
+#[repr(C)]
+#[derive(Default)]
+struct TsInfo {
+    cmd: u32,
+    so_timestamping: u32,
+    phc_index: i32,
+    tx_types: u32,
+    tx_reserved: [u32; 3],
+    rx_filters: u32,
+    rx_reserved: [u32; 3],
+}
+
+const ETHTOOL_GET_TS_INFO: u32 = 0x41;
+
+/// Whether the device's driver says that it stamps what it sends (`ETHTOOL_GET_TS_INFO`):
+/// then a packet without a stamp never reached it.
+///
+/// # Errors
+/// When there is no such device, or it cannot be asked.
+pub fn stamps_sent(name: &str) -> io::Result<bool> {
+    let mut info = TsInfo {
+        cmd: ETHTOOL_GET_TS_INFO,
+        ..TsInfo::default()
+    };
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = (&raw mut info).cast();
+    // libc's constant is of another type on some targets.
+    let number = libc::SIOCETHTOOL as libc::c_ulong;
+    ask(name, "ETHTOOL_GET_TS_INFO", number, &mut request)?;
+    Ok(info.so_timestamping & libc::SOF_TIMESTAMPING_TX_SOFTWARE != 0)
+}
+
 /// The kernel's number of a device.
 ///
 /// # Errors
@@ -228,6 +261,7 @@ mod tests {
             hardware_stamping("lo").expect("stamping"),
             HwStamping::default()
         );
+        assert!(stamps_sent("lo").expect("stamping"));
         let local = IpAddr::from(Ipv4Addr::LOCALHOST);
         assert_eq!(outgoing_device(local).as_deref(), Some("lo"));
         assert_eq!(device_of(local).as_deref(), Some("lo"));
@@ -241,6 +275,7 @@ mod tests {
                 mtu(name).map(drop).expect_err(name),
                 is_up(name).map(drop).expect_err(name),
                 hardware_stamping(name).map(drop).expect_err(name),
+                stamps_sent(name).map(drop).expect_err(name),
                 index(name).map(drop).expect_err(name),
             ] {
                 assert_eq!(crate::call::errno_of(&error), Some(libc::ENODEV), "{error}");

@@ -83,9 +83,13 @@ impl Engine {
         // Registration fails only when the kernel is out of memory; replies are then unread,
         // and the target shows as lost.
         let _ = self.poller.add(&new.link, index as u64, Interest::Read);
+        let mut session = Session::new(new.session, new.codec, now);
+        if new.link.stamps_certain {
+            session.stamps_are_certain();
+        }
         let path = Path {
             target,
-            session: Session::new(new.session, new.codec, now),
+            session,
             link: new.link,
             protocol: new.protocol,
             wake: now,
