@@ -23,6 +23,8 @@ mod hostile;
 mod interop;
 #[path = "lab/kernel.rs"]
 mod kernel;
+#[path = "lab/memory.rs"]
+mod memory;
 #[path = "lab/relay.rs"]
 mod relay;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         relay::trials,
         kernel::trials,
         accuracy::trials,
+        memory::trials,
         exact::trials,
         interop::trials,
         dissect::trials,
