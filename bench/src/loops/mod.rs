@@ -20,7 +20,7 @@ pub struct Loop {
     pub name: &'static str,
     /// Packets in one pass (targets, for the exporter).
     pub packets: u64,
-    /// Whether a pass must not allocate, once warm.
+    /// Whether a pass may allocate even when warm.
     pub allocates: bool,
     run: Box<dyn FnMut()>,
 }

@@ -12,8 +12,10 @@ use super::peers::{self, Load, Programs, Servers, Tool};
 use super::report;
 use super::samples::{Figures, Samples};
 
-/// A disturbed run is repeated up to so many times in all.
+/// A disturbed run is repeated up to so many times in all,
 const ATTEMPTS: u32 = 3;
+/// each after waiting for the machine to calm down, for so many times five seconds.
+const WATCHES: u32 = 12;
 
 /// Those whose latencies are compared.
 const LATENCY: [Tool; 7] = [
@@ -142,16 +144,19 @@ pub fn run(options: &Options) -> Result<()> {
         (load(1_000_000), LATENCY.as_slice()),
         (load(100_000), SCHEDULE.as_slice()),
     ] {
-        let mut all: Vec<(Tool, Samples)> = Vec::new();
+        let mut all: Vec<(Tool, Samples)> = tools
+            .iter()
+            .map(|tool| (*tool, Samples::default()))
+            .collect();
         for round in 1..=options.rounds {
-            for tool in tools {
+            // Another one begins in every round, so that none always follows the same one.
+            let first = (round - 1) as usize % all.len();
+            let (before, after) = all.split_at_mut(first);
+            for (tool, known) in after.iter_mut().chain(before) {
                 let (turn, samples) = turn(*tool, load, round, &hosts, &programs, options)?;
                 outcome.undisturbed &= !turn.disturbed;
                 outcome.turns.push(turn);
-                match all.iter_mut().find(|(known, _)| known == tool) {
-                    Some((_, known)) => known.add(&samples),
-                    None => all.push((*tool, samples)),
-                }
+                known.add(&samples);
             }
         }
         outcome.samples.push((load, all));
@@ -185,6 +190,7 @@ fn turn(
             if disturbed { "; DISTURBED" } else { "" }
         );
         if disturbed && attempts < ATTEMPTS && !options.even_if_busy {
+            calm_down()?;
             continue;
         }
         let turn = Turn {
@@ -199,6 +205,16 @@ fn turn(
         };
         return Ok((turn, samples));
     }
+}
+
+/// Waits until others leave the processors alone, or it takes too long.
+fn calm_down() -> Result<()> {
+    for _ in 0..WATCHES {
+        if !watch()?.disturb() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn finish(outcome: &Outcome, options: &Options) -> Result<()> {
