@@ -1,13 +1,11 @@
 //! Giving up what the agent does not need: another user, no capability in any set, no way
 //! to gain one, read back from the kernel. Before the first thread; a failure is fatal.
 
+// What the prober takes; after the drop it can be confirmed but not raised.
+use probe::REALTIME_PRIORITY;
 use sys::privilege::{self, Capability};
 
 use crate::exit::Failure;
-
-/// Priority of the probe thread under `SCHED_FIFO`; not less than what the prober takes,
-/// which after the drop can be confirmed but not raised.
-const REALTIME_PRIORITY: i32 = 50;
 
 /// Whom the agent becomes.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -13,6 +13,9 @@ mod target;
 use std::io;
 use std::os::fd::OwnedFd;
 
+/// The `SCHED_FIFO` priority of a real-time prober.
+pub const REALTIME_PRIORITY: i32 = 50;
+
 /// Opens a socket, by itself or by asking a privileged process for it. Called on the thread
 /// that adds targets, never on the one that measures.
 pub type OpenSocket = Box<dyn FnMut(&sys::socket::SocketSpec) -> io::Result<OwnedFd> + Send>;

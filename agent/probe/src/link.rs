@@ -99,7 +99,7 @@ impl Link {
         let per_second = 1_000_000_000 / spec.interval_ns.max(1) + 64;
         let wanted_buffer = (2 * per_second * QUEUED_BYTES).clamp(212_992, MAX_RECEIVE_BUFFER);
         let receive_buffer = socket
-            .set_receive_buffer(usize::try_from(wanted_buffer).unwrap_or(212_992))
+            .grow_receive_buffer(usize::try_from(wanted_buffer).unwrap_or(212_992))
             .map_err(failed("set the receive buffer"))?;
         let device = spec
             .device

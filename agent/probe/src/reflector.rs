@@ -132,7 +132,7 @@ pub fn spawn(options: Options) -> io::Result<Reflector> {
         let _ = socket.enable_receive_stamps(false);
         socket.set_ttl(255)?;
         socket.set_pmtu(Pmtu::Probe)?;
-        socket.set_receive_buffer(RECEIVE_BUFFER)?;
+        socket.grow_receive_buffer(RECEIVE_BUFFER)?;
         poller.add(&socket, listeners.len() as u64, Interest::Read)?;
         let local = socket.local_addr()?;
         listeners.push(Listener {

@@ -32,7 +32,6 @@ use paths::{Path, Target};
 const CLOSE_NS: u64 = 150_000;
 /// With `realtime`: spun before a deadline, at most (kernel-and-lab E9).
 const SPIN_NS: u64 = 60_000;
-const REALTIME_PRIORITY: i32 = 50;
 const BATCH: usize = 64;
 /// Quoted octets of an ICMP error that are kept.
 const QUOTED: usize = 256;
@@ -75,7 +74,7 @@ impl Engine {
         packets_per_second: u32,
     ) -> io::Result<Self> {
         if realtime {
-            sys::sched::set_fifo(REALTIME_PRIORITY)?;
+            sys::sched::set_fifo(crate::REALTIME_PRIORITY)?;
         }
         // The default slack of 50 us would be most of what a send is late.
         sys::sched::set_timer_slack(1)?;
@@ -137,7 +136,7 @@ impl Engine {
             .peek()
             .map_or(now.plus(1_000_000_000), |entry| entry.0.0);
         let spin_ns = if self.spin {
-            SPIN_NS.min(self.interval_ns * 2 / 5)
+            SPIN_NS.min(self.interval_ns / 5 * 2)
         } else {
             0
         };

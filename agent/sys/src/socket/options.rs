@@ -117,6 +117,22 @@ impl ProbeSocket {
         )
     }
 
+    /// As [`ProbeSocket::set_receive_buffer`], but a buffer that is larger already stays so:
+    /// whoever opened the socket may have had the privilege.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn grow_receive_buffer(&self, bytes: usize) -> io::Result<usize> {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVBUF);
+        let present = get_option(self.as_fd(), level, option, "SO_RCVBUF", 0_i32)?;
+        let present = usize::try_from(present).unwrap_or(0);
+        if present / 2 >= bytes {
+            Ok(present)
+        } else {
+            self.set_receive_buffer(bytes)
+        }
+    }
+
     /// As [`ProbeSocket::set_receive_buffer`], for sending.
     ///
     /// # Errors
