@@ -25,6 +25,8 @@ mod interop;
 mod kernel;
 #[path = "lab/memory.rs"]
 mod memory;
+#[path = "lab/prometheus.rs"]
+mod prometheus;
 #[path = "lab/relay.rs"]
 mod relay;
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         interop::trials,
         dissect::trials,
         hostile::trials,
+        prometheus::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
