@@ -271,11 +271,10 @@ impl Alignment {
             0
         };
         let gaps = self.explained + misplaced;
-        let unattributed = (hidden + self.ambiguous).min(self.lost);
-        // The best guess of all hidden duplicates; within the error that is admitted.
-        let guess = (hidden + self.disguised(reach, gaps - hidden)).min(2 * hidden);
+        let (admitted, guess) = admit(hidden, self.disguised(reach, gaps - hidden));
+        let unattributed = (admitted + self.ambiguous).min(self.lost);
         let reverse = gaps
-            .saturating_sub(hidden + guess)
+            .saturating_sub(admitted + guess)
             .min(self.lost - unattributed);
         Split {
             forward: self.lost - unattributed - reverse,
@@ -287,13 +286,8 @@ impl Alignment {
     /// How many hidden duplicates are to be expected among the gaps that a lost probe seems
     /// to explain: the odds of a duplicate beside a forward loss against those of a lost
     /// reply at that place, by what was seen of each.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts of probes; the result is small and not negative"
-    )]
-    fn disguised(&self, reach: usize, reverse: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts of probes")]
+    fn disguised(&self, reach: usize, reverse: u64) -> f64 {
         let probes = (self.answered + self.lost).max(1) as f64;
         let forward_ratio = self.lost.saturating_sub(reverse) as f64 / probes;
         // Either reply of a doubled probe may be the one that was lost.
@@ -305,8 +299,43 @@ impl Alignment {
             })
             .sum();
         let in_place = self.explained as f64 * beside_a_loss / probes;
-        (out_of_order + in_place).round() as u64
+        out_of_order + in_place
     }
+}
+
+/// What to leave unattributed, and how many hidden duplicates to assume, when `seen` of them
+/// showed themselves and `expected` more are likely to look like lost replies (a Poisson
+/// variable X). With u unattributed and a guess of g, forward loss is off by seen + X - g:
+/// u must be no less than that, and yet no more than the hidden duplicates there are.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a few duplicates, not negative"
+)]
+fn admit(seen: u64, expected: f64) -> (u64, u64) {
+    // Both hold for X in k..=2 seen + 3 k, if k more than seen are left unattributed.
+    let odds = |k: u64| at_most(2 * seen + 3 * k, expected) - at_most_below(k, expected);
+    let more = (0..=4).fold(0, |best, k| if odds(k) > odds(best) { k } else { best });
+    let admitted = seen + more;
+    // As near to what is expected as can be without leaving out what is likely.
+    let likely = (0..32).find(|n| at_most(*n, expected) > 0.99).unwrap_or(32);
+    let guess = (seen + expected.round() as u64).max(likely.saturating_sub(more));
+    (admitted, guess.min(2 * admitted))
+}
+
+/// P(X <= n) of a Poisson variable.
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn at_most(n: u64, mean: f64) -> f64 {
+    let (mut term, mut sum) = ((-mean).exp(), 0.0);
+    for k in 0..=n.min(1_000) {
+        sum += term;
+        term *= mean / (k + 1) as f64;
+    }
+    sum
+}
+
+fn at_most_below(n: u64, mean: f64) -> f64 {
+    n.checked_sub(1).map_or(0.0, |n| at_most(n, mean))
 }
 
 #[cfg(test)]
@@ -376,6 +405,41 @@ mod tests {
         alignment.answered(0, 1, false);
         alignment.answered(1, 4, false);
         assert_eq!(alignment.split(), split(0, 0, 1));
+    }
+
+    #[test]
+    fn what_is_admitted_is_the_best_bet() {
+        // By trying every pair, with the probabilities of 0, 1, 2, ... added up one by one.
+        for seen in 0..8u64 {
+            for tenths in 0..40 {
+                let mean = f64::from(tenths) / 10.0;
+                let holds = |admitted: u64, guess: u64| -> f64 {
+                    let (mut term, mut sum) = ((-mean).exp(), 0.0);
+                    for extra in 0..60u64 {
+                        let hidden = seen + extra;
+                        if hidden.abs_diff(guess) <= admitted && admitted <= hidden {
+                            sum += term;
+                        }
+                        term *= mean / (extra as f64 + 1.0);
+                    }
+                    sum
+                };
+                let (admitted, guess) = admit(seen, mean);
+                let best = (0..20)
+                    .flat_map(|admitted| (0..40).map(move |guess| (admitted, guess)))
+                    .map(|(admitted, guess)| holds(admitted, guess))
+                    .fold(0.0, f64::max);
+                assert!(
+                    holds(admitted, guess) > best - 0.011,
+                    "{seen} {mean}: {admitted} {guess}"
+                );
+            }
+        }
+        assert_eq!(
+            admit(0, 0.0),
+            (0, 0),
+            "without duplicates nothing is in doubt"
+        );
     }
 
     #[test]
