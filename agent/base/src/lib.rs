@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+mod list;
 pub mod output;
 pub mod stamp;
 pub mod time;

@@ -1,56 +1,31 @@
 //! Why bytes were refused: a small closed list that indexes an array of counters.
 
-macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+) => {
-        /// Why bytes were refused. `Copy`, one octet, countable by [`Reason::index`].
-        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        #[repr(u8)]
-        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
-
-        impl Reason {
-            /// Every reason, in the order of [`Reason::index`].
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            /// How many there are: the length of an array of counters.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// Position in [`Reason::ALL`].
-            #[must_use]
-            pub const fn index(self) -> usize {
-                self as usize
-            }
-
-            /// The word in JSON keys and labels.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// Fewer octets than the fixed part of the format (or too small a buffer to write to).
-    TooShort = "too_short",
-    /// A length field claims more octets than there are.
-    Truncated = "truncated",
-    /// A length field that no packet of this format can have.
-    BadLength = "bad_length",
-    /// A version that this code does not speak.
-    BadVersion = "bad_version",
-    /// The checksum does not match.
-    BadChecksum = "bad_checksum",
-    /// Well-formed as far as was looked, but of another protocol or for somebody else.
-    NotOurs = "not_ours",
-    /// A STAMP TLV with a length that its type or the packet does not allow.
-    MalformedTlv = "malformed_tlv",
-    /// The other side flagged a TLV as malformed (M), so what follows is not read.
-    FlaggedMalformed = "flagged_malformed",
-    /// The other side flagged failed integrity (I), so no TLV is believed.
-    FlaggedIntegrity = "flagged_integrity",
-    /// More than two VLAN tags.
-    TooManyTags = "too_many_tags",
-    /// More IPv6 extension headers than are followed.
-    TooManyExtensions = "too_many_extensions",
+base::closed_list! {
+    /// Why bytes were refused. `Copy`, one octet, countable by [`Reason::index`].
+    Reason {
+        /// Fewer octets than the fixed part of the format (or too small a buffer to write to).
+        TooShort = "too_short",
+        /// A length field claims more octets than there are.
+        Truncated = "truncated",
+        /// A length field that no packet of this format can have.
+        BadLength = "bad_length",
+        /// A version that this code does not speak.
+        BadVersion = "bad_version",
+        /// The checksum does not match.
+        BadChecksum = "bad_checksum",
+        /// Well-formed as far as was looked, but of another protocol or for somebody else.
+        NotOurs = "not_ours",
+        /// A STAMP TLV with a length that its type or the packet does not allow.
+        MalformedTlv = "malformed_tlv",
+        /// The other side flagged a TLV as malformed (M), so what follows is not read.
+        FlaggedMalformed = "flagged_malformed",
+        /// The other side flagged failed integrity (I), so no TLV is believed.
+        FlaggedIntegrity = "flagged_integrity",
+        /// More than two VLAN tags.
+        TooManyTags = "too_many_tags",
+        /// More IPv6 extension headers than are followed.
+        TooManyExtensions = "too_many_extensions",
+    }
 }
 
 impl core::fmt::Display for Reason {

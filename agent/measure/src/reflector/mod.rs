@@ -59,48 +59,26 @@ impl Default for Config {
     }
 }
 
-macro_rules! drops {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+) => {
-        /// Why a request was not answered.
-        #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-        pub enum Drop { $($(#[doc = $doc])+ $variant,)+ }
-
-        impl Drop {
-            /// All, in the order of [`Drop::index`].
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// Position in [`Drop::ALL`].
-            #[must_use]
-            pub const fn index(self) -> usize {
-                self as usize
-            }
-
-            /// The word in labels and JSON.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-drops! {
-    /// Shorter than the protocol, or than the configured minimum.
-    TooShort = "too_short",
-    /// Longer than the reflector's buffer.
-    TooLong = "too_long",
-    /// Not from an allowed network.
-    NotAllowed = "not_allowed",
-    /// From port 862 or our own port: two reflectors would answer each other for ever.
-    ReflectorLoop = "reflector_loop",
-    /// From or to a broadcast, multicast or unspecified address.
-    BadAddress = "bad_address",
-    /// No room for a new session.
-    TableFull = "table_full",
-    /// Above the session's rate.
-    RateLimited = "rate_limited",
-    /// The answer was ready, but the kernel refused to send it.
-    SendFailed = "send_failed",
+base::closed_list! {
+    /// Why a request was not answered.
+    Drop {
+        /// Shorter than the protocol, or than the configured minimum.
+        TooShort = "too_short",
+        /// Longer than the reflector's buffer.
+        TooLong = "too_long",
+        /// Not from an allowed network.
+        NotAllowed = "not_allowed",
+        /// From port 862 or our own port: two reflectors would answer each other for ever.
+        ReflectorLoop = "reflector_loop",
+        /// From or to a broadcast, multicast or unspecified address.
+        BadAddress = "bad_address",
+        /// No room for a new session.
+        TableFull = "table_full",
+        /// Above the session's rate.
+        RateLimited = "rate_limited",
+        /// The answer was ready, but the kernel refused to send it.
+        SendFailed = "send_failed",
+    }
 }
 
 /// Where a request came from and how.
