@@ -2,7 +2,7 @@
 //! apart. What was seen (ICMP errors, refused sends, replies that fit nothing) comes before
 //! what can only be guessed.
 
-use base::{Counter, Protocol};
+use base::{Counter, Protocol, Why};
 
 use super::report::Report;
 use super::words::{self, plural};
@@ -51,8 +51,9 @@ fn seen_locally(report: &Report<'_>, causes: &mut Vec<String>) {
     }
     if stats.loss.local > 0 {
         causes.push(format!(
-            "{} never left this host (no transmit stamp): nobody answers ARP for it, or a local queue dropped them: ip neigh show {ip}; tc -s qdisc",
-            plural(stats.loss.local, "probe")
+            "{} never left this host (no transmit stamp): {} for it, or a local queue dropped them: ip neigh show {ip}; tc -s qdisc",
+            plural(stats.loss.local, "probe"),
+            if ip.is_ipv4() { "nobody answers ARP" } else { "nobody answers neighbour discovery" },
         ));
     }
     let overflows = stats.counter(Counter::ReceiveOverflows);
@@ -121,6 +122,14 @@ fn guesses(report: &Report<'_>, causes: &mut Vec<String>) {
     let name = report.name;
     let ip = report.address.ip();
     let port = report.address.port();
+    if matches!(report.stats.protocol, Some((_, Why::StampAnswered))) {
+        causes.push(if report.stats.counter(Counter::Sent) == 0 {
+            "the run ended before a counted probe was sent: a longer -w".to_owned()
+        } else {
+            format!("it answered before the first counted probe and then no more: {name} or the path went down meanwhile")
+        });
+        return;
+    }
     if report.protocol().is_none() {
         causes.push("the run ended before it was known what answers: a longer -w".to_owned());
     }
@@ -187,7 +196,7 @@ mod tests {
     #[test]
     fn silence_is_guessed_at_by_protocol() {
         let stamp = causes(
-            &[Output::Protocol(Protocol::Stamp, base::Why::Requested)],
+            &[Output::Protocol(Protocol::Stamp, Why::Requested)],
             "stamp",
         );
         assert!(stamp[0].contains("drops UDP port 862"), "{stamp:?}");
@@ -195,15 +204,12 @@ mod tests {
         assert!(stamp[1].contains("run `netsonde reflect` on db"));
         assert_eq!(stamp.len(), 4);
         let auto = causes(
-            &[Output::Protocol(Protocol::Icmp, base::Why::StampSilent)],
+            &[Output::Protocol(Protocol::Icmp, Why::StampSilent)],
             "auto",
         );
         assert!(auto[0].contains("neither UDP port 862 nor ICMP echo"));
         assert_eq!(auto.len(), 3);
-        let icmp = causes(
-            &[Output::Protocol(Protocol::Icmp, base::Why::Requested)],
-            "icmp",
-        );
+        let icmp = causes(&[Output::Protocol(Protocol::Icmp, Why::Requested)], "icmp");
         assert!(icmp[1].contains("--protocol stamp db"));
     }
 
@@ -217,7 +223,7 @@ mod tests {
         };
         let seen = causes(
             &[
-                Output::Protocol(Protocol::Stamp, base::Why::Requested),
+                Output::Protocol(Protocol::Stamp, Why::Requested),
                 refused,
                 refused,
             ],
@@ -231,10 +237,7 @@ mod tests {
         );
         // The refusal that made `auto` take ICMP does not explain ICMP's silence.
         let auto = causes(
-            &[
-                refused,
-                Output::Protocol(Protocol::Icmp, base::Why::StampRefused),
-            ],
+            &[refused, Output::Protocol(Protocol::Icmp, Why::StampRefused)],
             "auto",
         );
         assert_eq!(auto.len(), 3);
@@ -244,10 +247,7 @@ mod tests {
             from: "10.9.9.9".parse().expect("an address"),
         };
         let answered_for = causes(
-            &[
-                other,
-                Output::Protocol(Protocol::Icmp, base::Why::StampRefused),
-            ],
+            &[other, Output::Protocol(Protocol::Icmp, Why::StampRefused)],
             "auto",
         );
         assert_eq!(
@@ -256,6 +256,15 @@ mod tests {
                 "ICMP from 10.9.9.9 (1 time): port unreachable: a router or firewall at 10.9.9.9 answers in its place"
             ]
         );
+        let answered = Output::Protocol(Protocol::Stamp, Why::StampAnswered);
+        assert_eq!(
+            causes(&[answered], "auto"),
+            ["the run ended before a counted probe was sent: a longer -w"]
+        );
+        let gone = causes(&[answered, Output::Count(Counter::Sent, 5)], "auto");
+        assert!(gone[0].starts_with("it answered before the first counted probe"));
+        let unknown = causes(&[], "auto");
+        assert!(unknown[0].starts_with("the run ended before it was known what answers"));
         let socket = causes(&[Output::Errno(13)], "stamp");
         assert!(!socket[0].contains("could not send"));
         let errno = causes(

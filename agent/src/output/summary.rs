@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use base::units::format_ns;
-use base::{Counter, Gauge, Protocol, Quantity, StampPoint, StampSource, WallNanos};
+use base::{Counter, Gauge, Protocol, Quantity, StampPoint, StampSource, WallNanos, Why};
 use record::Distribution;
 
 use super::causes;
@@ -22,7 +22,11 @@ pub fn text(report: &Report<'_>) -> String {
     }
     sending(&mut out, report);
     if !report.answered() {
-        let _ = writeln!(out, "no answer at all; likely causes, in order:");
+        let what = match report.stats.protocol {
+            Some((_, Why::StampAnswered)) => "no answer to a counted probe",
+            _ => "no answer at all",
+        };
+        let _ = writeln!(out, "{what}; likely causes, in order:");
         for (index, cause) in causes::of(report).iter().enumerate() {
             let _ = writeln!(out, "  {}. {cause}", index + 1);
         }

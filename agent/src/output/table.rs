@@ -13,10 +13,10 @@ use base::{Counter, Quantity};
 use record::TargetStats;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// sent, lost, p50, p99, max with their gaps.
-const NUMBERS: usize = 10 + 16 + 9 + 9 + 9;
 const NAME_LEAST: usize = 8;
 const NAME_MOST: usize = 40;
+/// Columns are left out before a name gets less than it needs, or than an IPv4 address does.
+const NAME_FAIR: usize = 15;
 const HISTOGRAM_MOST: usize = 24;
 
 /// One target's line.
@@ -28,26 +28,106 @@ pub struct Row<'a> {
     pub stats: &'a TargetStats,
 }
 
-/// The widths of the two columns that give way.
+/// A column of numbers.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-struct Widths {
+enum Column {
+    Sent,
+    /// With its share, or alone.
+    LostShare,
+    Lost,
+    P50,
+    P99,
+    Max,
+}
+
+impl Column {
+    const fn head(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::LostShare | Self::Lost => "lost",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::Max => "max",
+        }
+    }
+
+    fn cell(self, stats: &TargetStats) -> String {
+        let rtt = stats.distribution(Quantity::Rtt);
+        let time = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), |ns| format_ns(ns as f64));
+        let lost = stats.counter(Counter::Lost);
+        match self {
+            Self::Sent => stats.counter(Counter::Sent).to_string(),
+            Self::LostShare => match stats.loss_ratio() {
+                Some(ratio) if lost > 0 => {
+                    format!("{lost} ({}%)", super::summary::percent(ratio))
+                }
+                _ => lost.to_string(),
+            },
+            Self::Lost => lost.to_string(),
+            Self::P50 => time(rtt.summary().p50),
+            Self::P99 => time(rtt.summary().p99),
+            Self::Max => time(rtt.summary().max),
+        }
+    }
+}
+
+/// Columns with their widths, gaps included.
+type Columns = &'static [(Column, usize)];
+
+/// What is shown, the fullest first.
+const LAYOUTS: [Columns; 5] = [
+    &[
+        (Column::Sent, 10),
+        (Column::LostShare, 16),
+        (Column::P50, 9),
+        (Column::P99, 9),
+        (Column::Max, 9),
+    ],
+    &[
+        (Column::Sent, 9),
+        (Column::Lost, 8),
+        (Column::P50, 8),
+        (Column::P99, 8),
+        (Column::Max, 8),
+    ],
+    &[
+        (Column::Sent, 9),
+        (Column::Lost, 8),
+        (Column::P50, 8),
+        (Column::P99, 8),
+    ],
+    &[(Column::Sent, 9), (Column::Lost, 8), (Column::P99, 8)],
+    &[(Column::Sent, 8), (Column::Lost, 7)],
+];
+
+/// What fits the terminal.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct Layout {
+    columns: Columns,
     name: usize,
     histogram: usize,
     total: usize,
 }
 
-fn widths(columns: usize, longest_name: usize) -> Widths {
+fn layout(columns: usize, longest_name: usize) -> Layout {
     // The last column stays free: some terminals wrap as soon as it is written.
     let total = columns.saturating_sub(1);
-    let name = longest_name.clamp(NAME_LEAST, NAME_MOST);
-    let name = name.min(total.saturating_sub(NUMBERS)).max(NAME_LEAST);
-    let room = total.saturating_sub(name + NUMBERS + 2);
+    let wanted = longest_name.clamp(NAME_LEAST, NAME_MOST);
+    let numbers = |columns: Columns| columns.iter().map(|(_, width)| width).sum::<usize>();
+    let columns = LAYOUTS
+        .into_iter()
+        .find(|columns| total >= numbers(columns) + wanted.min(NAME_FAIR))
+        .unwrap_or(LAYOUTS[LAYOUTS.len() - 1]);
+    let numbers = numbers(columns);
+    let name = wanted.min(total.saturating_sub(numbers)).max(NAME_LEAST);
+    let room = total.saturating_sub(name + numbers + 2);
     let histogram = if room < 6 {
         0
     } else {
         room.min(HISTOGRAM_MOST)
     };
-    Widths {
+    Layout {
+        columns,
         name,
         histogram,
         total,
@@ -58,60 +138,40 @@ fn widths(columns: usize, longest_name: usize) -> Widths {
 #[must_use]
 pub fn frame(rows: &[Row<'_>], columns: usize, lines: usize) -> Vec<String> {
     let longest = rows.iter().map(|row| row.name.chars().count()).max();
-    let widths = widths(columns, longest.unwrap_or(0));
-    let mut out = vec![cut(
-        &format!(
-            "{:<name$}{:>10}{:>16}{:>9}{:>9}{:>9}",
-            "target",
-            "sent",
-            "lost",
-            "p50",
-            "p99",
-            "max",
-            name = widths.name
-        ),
-        widths.total,
-    )];
+    let layout = layout(columns, longest.unwrap_or(0));
+    let mut head = format!("{:<name$}", "target", name = layout.name);
+    for (column, width) in layout.columns {
+        let _ = write!(head, "{:>width$}", column.head());
+    }
+    let mut out = vec![cut(&head, layout.total)];
     let room = lines.saturating_sub(2).max(1);
     let shown = if rows.len() > room {
         room.saturating_sub(1)
     } else {
         rows.len()
     };
-    out.extend(rows[..shown].iter().map(|row| line(row, widths)));
+    out.extend(rows[..shown].iter().map(|row| line(row, layout)));
     if shown < rows.len() {
         out.push(cut(
             &format!("… and {} more", rows.len() - shown),
-            widths.total,
+            layout.total,
         ));
     }
     out
 }
 
-fn line(row: &Row<'_>, widths: Widths) -> String {
-    let stats = row.stats;
-    let rtt = stats.distribution(Quantity::Rtt);
-    let time = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), |ns| format_ns(ns as f64));
-    let lost = stats.counter(Counter::Lost);
-    let lost = match stats.loss_ratio() {
-        Some(ratio) if lost > 0 => format!("{lost} ({}%)", super::summary::percent(ratio)),
-        _ => lost.to_string(),
-    };
-    let summary = rtt.summary();
-    let mut text = format!(
-        "{:<name$}{:>10}{lost:>16}{:>9}{:>9}{:>9}",
-        fit(row.name, widths.name),
-        stats.counter(Counter::Sent),
-        time(summary.p50),
-        time(summary.p99),
-        time(summary.max),
-        name = widths.name
-    );
-    if widths.histogram > 0 {
-        text.push_str("  ");
-        text.push_str(&histogram(rtt, widths.histogram));
+fn line(row: &Row<'_>, layout: Layout) -> String {
+    let name = fit(row.name, layout.name);
+    let mut text = format!("{name:<width$}", width = layout.name);
+    for (column, width) in layout.columns {
+        let _ = write!(text, "{:>width$}", column.cell(row.stats));
     }
-    cut(&text, widths.total)
+    if layout.histogram > 0 {
+        text.push_str("  ");
+        let rtt = row.stats.distribution(Quantity::Rtt);
+        text.push_str(&histogram(rtt, layout.histogram));
+    }
+    cut(&text, layout.total)
 }
 
 /// Bars from the smallest to the largest value; a bar that holds anything is never blank.
@@ -154,7 +214,8 @@ fn cut(text: &str, width: usize) -> String {
 /// The place on the terminal where frames are drawn.
 #[derive(Debug, Default)]
 pub struct Screen {
-    drawn: usize,
+    /// The lines of the last frame, in characters.
+    drawn: Vec<usize>,
     hidden: bool,
 }
 
@@ -163,19 +224,26 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal cannot be written.
-    pub fn draw(&mut self, out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+    pub fn draw(
+        &mut self,
+        out: &mut impl Write,
+        lines: &[String],
+        columns: usize,
+    ) -> io::Result<()> {
         let mut text = String::new();
         if !self.hidden {
             text.push_str("\x1b[?25l");
             self.hidden = true;
         }
-        self.back(&mut text);
+        self.back(&mut text, columns);
         for line in lines {
             let _ = write!(text, "{line}\x1b[K\r\n");
         }
         // Whatever a longer frame left, and what a key press echoed.
         text.push_str("\x1b[J");
-        self.drawn = lines.len();
+        self.drawn.clear();
+        self.drawn
+            .extend(lines.iter().map(|line| line.chars().count()));
         out.write_all(text.as_bytes())?;
         out.flush()
     }
@@ -184,12 +252,12 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal cannot be written.
-    pub fn above(&mut self, out: &mut impl Write, lines: &str) -> io::Result<()> {
+    pub fn above(&mut self, out: &mut impl Write, lines: &str, columns: usize) -> io::Result<()> {
         let mut text = String::new();
-        self.back(&mut text);
+        self.back(&mut text, columns);
         text.push_str("\x1b[J");
         text.push_str(&lines.replace('\n', "\r\n"));
-        self.drawn = 0;
+        self.drawn.clear();
         out.write_all(text.as_bytes())?;
         out.flush()
     }
@@ -201,17 +269,20 @@ impl Screen {
     pub fn leave(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.hidden {
             self.hidden = false;
-            self.drawn = 0;
+            self.drawn.clear();
             out.write_all(b"\r\x1b[J\x1b[?25h")?;
             out.flush()?;
         }
         Ok(())
     }
 
-    fn back(&self, text: &mut String) {
+    /// Up over the last frame. A terminal that became narrower since has wrapped its lines.
+    fn back(&self, text: &mut String, columns: usize) {
         text.push('\r');
-        if self.drawn > 0 {
-            let _ = write!(text, "\x1b[{}A", self.drawn);
+        let rows = |width: &usize| width.div_ceil(columns.max(1)).max(1);
+        let up: usize = self.drawn.iter().map(rows).sum();
+        if up > 0 {
+            let _ = write!(text, "\x1b[{up}A");
         }
     }
 }
@@ -290,6 +361,28 @@ mod tests {
         let narrow = frame(&rows, 64, 24);
         assert!(!narrow[1].contains(&BARS[..]));
         assert!(narrow[1].ends_with("110us"));
+        // Then whole columns, never a part of a number.
+        for (columns, head, line) in [
+            (
+                50,
+                "target       sent    lost     p50     p99     max",
+                "10.0.0.2     1000       7   105us   110us   110us",
+            ),
+            (
+                42,
+                "target       sent    lost     p50     p99",
+                "10.0.0.2     1000       7   105us   110us",
+            ),
+            (
+                40,
+                "target       sent    lost     p99",
+                "10.0.0.2     1000       7   110us",
+            ),
+            (24, "target      sent   lost", "10.0.0.2    1000      7"),
+        ] {
+            let frame = frame(&rows, columns, 24);
+            assert_eq!((frame[0].as_str(), frame[1].as_str()), (head, line));
+        }
     }
 
     #[test]
@@ -314,8 +407,11 @@ mod tests {
         let mut out = Once(Vec::new());
         let mut screen = Screen::default();
         let lines = ["one".to_owned(), "two".to_owned()];
-        screen.draw(&mut out, &lines).expect("draws");
-        screen.draw(&mut out, &lines[..1]).expect("draws");
+        screen.draw(&mut out, &lines, 80).expect("draws");
+        screen.draw(&mut out, &lines[..1], 80).expect("draws");
+        // Three columns fill one row, two need a second one for the third letter.
+        screen.draw(&mut out, &lines, 3).expect("draws");
+        screen.draw(&mut out, &lines[..1], 2).expect("draws");
         screen.leave(&mut out).expect("leaves");
         screen.leave(&mut out).expect("leaves once");
         let texts: Vec<String> = out
@@ -328,6 +424,8 @@ mod tests {
             [
                 "\x1b[?25l\rone\x1b[K\r\ntwo\x1b[K\r\n\x1b[J",
                 "\r\x1b[2Aone\x1b[K\r\n\x1b[J",
+                "\r\x1b[1Aone\x1b[K\r\ntwo\x1b[K\r\n\x1b[J",
+                "\r\x1b[4Aone\x1b[K\r\n\x1b[J",
                 "\r\x1b[J\x1b[?25h",
             ]
         );

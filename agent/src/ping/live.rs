@@ -168,7 +168,8 @@ impl<'p> Live<'p> {
             return Ok(());
         }
         if self.plan.show == Show::Table {
-            return self.screen.above(out, &text);
+            let (columns, _) = sys::terminal::size().unwrap_or(USUAL_SIZE);
+            return self.screen.above(out, &text, usize::from(columns));
         }
         out.write_all(text.as_bytes())?;
         out.flush()
@@ -183,8 +184,9 @@ impl<'p> Live<'p> {
                 stats: &tracked.total,
             })
             .collect();
-        let lines = table::frame(&rows, usize::from(size.0), usize::from(size.1));
-        self.screen.draw(out, &lines)
+        let columns = usize::from(size.0);
+        let lines = table::frame(&rows, columns, usize::from(size.1));
+        self.screen.draw(out, &lines, columns)
     }
 
     fn end_second(&mut self, wall: WallNanos, out: &mut impl Write) -> io::Result<()> {

@@ -87,7 +87,7 @@ pub fn run(
     }
     if at_once {
         return Err(Failure::incomplete(
-            "ended at once by a second signal; probes in flight are in no number above",
+            "ended at once by a second signal: probes in flight count as sent, and neither as received nor as lost",
         )
         .into());
     }
