@@ -163,7 +163,8 @@ impl Engine {
         let Some(target) = self.targets.get_mut(&id) else {
             return false;
         };
-        if target.chosen || target.wanted != Choice::Auto {
+        // A run that ends finds nothing out any more.
+        if target.chosen || target.wanted != Choice::Auto || self.finishing {
             return false;
         }
         target.chosen = true;
@@ -175,11 +176,6 @@ impl Engine {
                     self.drop_path(index);
                 }
                 let index = self.add_path(id, fallback);
-                if self.finishing
-                    && let Some(path) = self.paths[index].as_mut()
-                {
-                    path.session.finish();
-                }
                 if let Some(target) = self.targets.get_mut(&id) {
                     target.paths.push(index);
                 }
