@@ -183,6 +183,7 @@ pub struct Session {
     hops: [Option<u8>; 2],
     last_answer: Option<MonoNanos>,
     gauges_due: MonoNanos,
+    losses_due: MonoNanos,
     gauges_stale: bool,
 }
 
@@ -255,6 +256,7 @@ impl Session {
             hops: [None; 2],
             last_answer: None,
             gauges_due: now,
+            losses_due: now,
             gauges_stale: false,
             config,
             codec,

@@ -10,6 +10,8 @@ use crate::runs::Run;
 
 /// Loss that no report has explained for so long goes out as unattributed.
 const PUBLISH_PATIENCE_NS: u64 = 2_000_000_000;
+/// Between two loss totals, and between two sets of gauges.
+const PUBLISH_INTERVAL_NS: u64 = 100_000_000;
 
 impl Session {
     /// Gives every probe whose wait has passed its verdict, and walks the verdicts in order.
@@ -250,16 +252,17 @@ impl Session {
         });
     }
 
-    /// Sends the loss totals on once their directions are known, or waited for long enough;
-    /// and the gauges, ten times a second at most.
+    /// Sends the loss totals on once their directions are known, or waited for long enough,
+    /// and the gauges; both ten times a second at most.
     pub(super) fn publish(&mut self, now: MonoNanos, out: &mut impl FnMut(Emission)) {
         if self.gauges_stale && now >= self.gauges_due {
-            self.gauges_due = now.plus(100_000_000);
+            self.gauges_due = now.plus(PUBLISH_INTERVAL_NS);
             self.publish_gauges(out);
         }
-        let Some(since) = self.unpublished_since else {
+        let Some(since) = self.unpublished_since.filter(|_| now >= self.losses_due) else {
             return;
         };
+        self.losses_due = now.plus(PUBLISH_INTERVAL_NS);
         let patience = PUBLISH_PATIENCE_NS + 3 * self.config.wait_ns;
         let (totals, open) = self.totals();
         if (open == 0 || now.since(since) >= patience) && totals != self.attributed {
