@@ -4,7 +4,11 @@
 mod chaos;
 mod clocks;
 mod directions;
+mod opening;
 mod peers;
+mod places;
+mod restarts;
 mod schedule;
+mod truth;
 mod verdicts;
 mod world;
