@@ -5,8 +5,9 @@
 //! probe that was doubled on the way out and whose other reply did come (a hidden
 //! duplicate). Packets do not say which. Each gap is therefore laid beside the lost probes
 //! that it could belong to by order; a gap that fits none, by more than the reordering seen
-//! on this path, must be a hidden duplicate. As many losses as there are such gaps stay
-//! unattributed, and the rest is exact to within that number.
+//! on this path, must be a hidden duplicate. As many losses as there are such gaps, and as
+//! are more likely than not to hide among the others, stay unattributed, and the rest is
+//! most likely exact to within that number.
 
 use std::collections::VecDeque;
 

@@ -30,7 +30,7 @@ fn chaos(seed: u64) -> World {
         ..logic::Config::default()
     };
     let codec = if random.chance(0.15) {
-        icmp_codec()
+        icmp_codec(random.chance(0.5))
     } else {
         Codec::Stamp(StampCodec {
             format: if random.chance(0.5) {

@@ -2,7 +2,8 @@
 
 use super::super::*;
 use super::truth::reordered;
-use super::world::{Impairment, World, config, world};
+use super::world::{Attempt, Impairment, World, config, world};
+use crate::random::Random;
 
 fn impaired(seed: u64, config: Config, private_tlv: bool) -> World {
     let mut world = world(config, private_tlv, seed);
@@ -150,5 +151,55 @@ fn with_a_plain_reflector_and_no_duplicates_all_is_exact_but_the_tail() {
         }
         assert_eq!(world.count(Counter::DuplicatesForward), 0);
         assert_eq!(world.count(Counter::ReflectorResets), 0);
+    }
+}
+
+#[test]
+fn with_our_reflector_it_stays_exact_among_late_replies_and_local_trouble() {
+    for seed in 1..=60 {
+        let config = Config {
+            poisson: seed % 2 == 0,
+            first_sequence: if seed % 3 == 0 { u32::MAX - 900 } else { 0 },
+            seed,
+            ..config(3_000)
+        };
+        let mut world = world(config, true, seed);
+        world.forward.impairment = Impairment {
+            loss: 0.04,
+            duplicate: 0.02,
+            reorder: 0.05,
+            late: 0.0,
+        };
+        world.reverse.impairment = Impairment {
+            late: 0.03,
+            ..world.forward.impairment
+        };
+        world.stamp_delay = 300_000;
+        let mut random = Random::new(seed);
+        world.attempt = Some(Box::new(move |transmit| {
+            if !transmit.kind.is_counted() {
+                return Attempt::Sent;
+            }
+            match random.below(1_500) {
+                0..30 => Attempt::DroppedHere,
+                30 => Attempt::StampLostInOverflow,
+                31..60 => Attempt::Refused,
+                60..90 => Attempt::Skipped,
+                _ => Attempt::Sent,
+            }
+        }));
+        world.run();
+        world.check_sums();
+        let (forward, _) = world.truly_lost();
+        let doubtful = world.dropped_here.len() as u64 - world.loss.local;
+        let loss = world.loss;
+        assert!(world.count(Counter::Late) > 10 && loss.local > 20);
+        // Dropped here while stamps were doubtful cannot be told from dropped on the way out.
+        assert_eq!(loss.forward, forward + doubtful, "{seed}");
+        assert_eq!(loss.unattributed, 0, "{seed}");
+        assert_eq!(
+            world.count(Counter::DuplicatesForward),
+            world.truth.forward_duplicates
+        );
     }
 }

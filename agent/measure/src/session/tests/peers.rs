@@ -148,41 +148,43 @@ fn shorter_ones_are_malformed() {
 
 #[test]
 fn icmp_echo_has_round_trips_and_no_directions() {
-    let mut world = World::new(config(2_000), icmp_codec(), logic::Config::default(), 3);
-    world.forward.impairment.loss = 0.05;
-    world.reverse.impairment.duplicate = 0.02;
-    world.run();
-    world.check_sums();
-    let (forward, reverse) = world.truly_lost();
-    assert!(forward > 50 && reverse == 0);
-    let loss = world.loss;
-    assert_eq!(
-        (loss.lost, loss.unattributed, loss.directed),
-        (forward, forward, false)
-    );
-    assert!(!world.session.is_silent());
-    assert_eq!(world.count(Counter::Uncounted), 0, "no opening, no closing");
-    assert_eq!(world.count(Counter::ResizedReplies), 0);
-    let doubled = world.truth.reply_order.len() as u64 - world.count(Counter::Received);
-    assert_eq!(world.count(Counter::DuplicatesReverse), doubled);
-    for quantity in [
-        Quantity::Dwell,
-        Quantity::ForwardDelay,
-        Quantity::ReverseIpdv,
-    ] {
-        assert!(world.sampled(quantity).is_empty(), "{quantity:?}");
+    for v6 in [false, true] {
+        let mut world = World::new(config(2_000), icmp_codec(v6), logic::Config::default(), 3);
+        world.forward.impairment.loss = 0.05;
+        world.reverse.impairment.duplicate = 0.02;
+        world.run();
+        world.check_sums();
+        let (forward, reverse) = world.truly_lost();
+        assert!(forward > 50 && reverse == 0);
+        let loss = world.loss;
+        assert_eq!(
+            (loss.lost, loss.unattributed, loss.directed),
+            (forward, forward, false)
+        );
+        assert!(!world.session.is_silent());
+        assert_eq!(world.count(Counter::Uncounted), 0, "no opening, no closing");
+        assert_eq!(world.count(Counter::ResizedReplies), 0);
+        let doubled = world.truth.reply_order.len() as u64 - world.count(Counter::Received);
+        assert_eq!(world.count(Counter::DuplicatesReverse), doubled);
+        for quantity in [
+            Quantity::Dwell,
+            Quantity::ForwardDelay,
+            Quantity::ReverseIpdv,
+        ] {
+            assert!(world.sampled(quantity).is_empty(), "{quantity:?}");
+        }
+        assert_eq!(
+            world.sampled(Quantity::Rtt),
+            world.sampled(Quantity::RoundTrip)
+        );
+        assert!(!world.gauges.contains_key(&Gauge::HopsForward));
+        assert_eq!(world.gauges.get(&Gauge::HopsReverse), Some(&3.0));
     }
-    assert_eq!(
-        world.sampled(Quantity::Rtt),
-        world.sampled(Quantity::RoundTrip)
-    );
-    assert!(!world.gauges.contains_key(&Gauge::HopsForward));
-    assert_eq!(world.gauges.get(&Gauge::HopsReverse), Some(&3.0));
 }
 
 #[test]
 fn icmp_of_other_processes_is_not_counted_at_all() {
-    let mut world = World::new(config(5), icmp_codec(), logic::Config::default(), 3);
+    let mut world = World::new(config(5), icmp_codec(false), logic::Config::default(), 3);
     world.run_until(super::world::START + 3 * MS);
     // An echo reply of another ping: 64 octets, right checksum, no magic of ours.
     let mut other = vec![0u8; 64];

@@ -165,9 +165,9 @@ pub(super) fn stamp_codec(private_tlv: bool) -> StampCodec {
     }
 }
 
-pub(super) fn icmp_codec() -> Codec {
+pub(super) fn icmp_codec(v6: bool) -> Codec {
     Codec::Icmp(IcmpCodec {
-        v6: false,
+        v6,
         ident: 99,
         nonce: 0xfeed_beef,
         payload: None,
@@ -536,11 +536,14 @@ impl World {
         }
     }
 
-    /// An ICMP echo responder, from RFC 792: type 0, the rest as it came.
+    /// An echo responder, from RFC 792 (type 0, the rest as it came) and RFC 4443 section 4.2
+    /// (type 129; the checksum is the kernels' affair).
     fn echo(&mut self, packet: &[u8]) {
         let sequence = u32::from_be_bytes([packet[16], packet[17], packet[18], packet[19]]);
+        let v6 = matches!(self.session.codec(), Codec::Icmp(codec) if codec.v6);
+        assert_eq!(packet[0], if v6 { 128 } else { 8 });
         let mut reply = packet.to_vec();
-        reply[0] = 0;
+        reply[0] = if v6 { 129 } else { 0 };
         (reply[2], reply[3]) = (0, 0);
         let sum: u32 = reply
             .chunks(2)
