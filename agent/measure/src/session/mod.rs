@@ -145,7 +145,8 @@ pub struct Session {
     opening: Opening,
     reflector: Reflector,
     order: Order,
-    /// T2 of the highest reflector number: a lower number with a later T2 is a restart.
+    /// T2 of the highest reflector number, by which stragglers of the count before a restart
+    /// are known.
     highest_received_at: WallNanos,
     /// When the reply with the highest reflector number came: what was sent later than that
     /// has a higher one, or the reflector counts anew.

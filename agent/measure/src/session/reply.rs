@@ -96,15 +96,11 @@ impl Session {
             return;
         }
         let sequence = reply.reflector_sequence.unwrap_or(reply.sequence);
-        let received_at = reply.reflector.map_or(WallNanos(0), |at| at.0);
         let reporting = reply.report.is_some();
         let found = self
             .opening
             .answered(slot.index, reply.sequence, sequence, reporting, now);
-        let Some(kind) = found else {
-            self.highest_received_at = received_at;
-            return;
-        };
+        let Some(kind) = found else { return };
         self.reflector = kind;
         self.opening.due = None;
         if let super::Codec::Stamp(codec) = &mut self.codec {
@@ -112,10 +108,6 @@ impl Session {
         }
         if matches!(kind, Reflector::Stateful | Reflector::Reporting) {
             let base = self.opening.highest_number(sequence);
-            // The T2 that belongs to the higher number: the two may have changed places.
-            if base == sequence {
-                self.highest_received_at = received_at;
-            }
             self.start_order(slot.index, base, now);
             // What was lost before nobody numbered.
             self.boundary = slot.index;
@@ -165,9 +157,10 @@ impl Session {
         let place = unwrap_sequence(reply.reflector_sequence?, self.order.end());
         let received_at = reply.reflector?.0;
         if place < self.order.end() {
-            // The reflector counts anew if it received this probe after the one that has the
-            // highest number: by its clock; or by ours, should its clock have been set back.
-            if received_at > self.highest_received_at || slot.sent > self.highest_came {
+            // Sent after the reply with the highest number had come, it must have a higher one,
+            // or the reflector counts anew. That needs no clock but ours: the reflector's may
+            // be set, and its T2 need not be in the order of its numbers.
+            if slot.sent > self.highest_came {
                 self.reflector_restarted(index, reply, now, out);
                 return Some(Seen::New);
             }

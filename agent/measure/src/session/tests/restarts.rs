@@ -109,3 +109,35 @@ fn the_reflectors_own_number_may_wrap() {
         assert!(loss.forward.abs_diff(forward) <= loss.unattributed);
     }
 }
+
+#[test]
+fn numbers_out_of_step_with_the_reflectors_clock_are_no_restart() {
+    // Replies change places on the way back while the reflector's clock is set back; and a
+    // reflector with several threads numbers replies in another order than it stamps requests.
+    for threads in [false, true] {
+        for seed in 1..=10 {
+            let mut world = world(config(3_000), false, seed);
+            world.forward.impairment.loss = 0.03;
+            world.reverse.impairment.reorder = 0.3;
+            for step in 1..25 {
+                world.at(step * 100 * MS, |world| world.offset -= 1_000_000_000);
+            }
+            if threads {
+                let mut random = crate::random::Random::new(seed);
+                world.mangle = Some(Box::new(move |reply| {
+                    // T2 and T3 up to 2^-8 s later.
+                    let late = random.below(1 << 24);
+                    for at in [4, 16] {
+                        let t = u64::from_be_bytes(reply[at..at + 8].try_into().expect("8"));
+                        reply[at..at + 8].copy_from_slice(&(t + late).to_be_bytes());
+                    }
+                }));
+            }
+            world.run();
+            world.check_sums();
+            assert_eq!(world.count(Counter::ReflectorResets), 0, "{threads} {seed}");
+            let (forward, reverse) = world.truly_lost();
+            assert_eq!((world.loss.forward, world.loss.reverse), (forward, reverse));
+        }
+    }
+}
