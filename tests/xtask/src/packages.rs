@@ -11,6 +11,7 @@ pub(crate) const LAB: &[&str] = &["iproute2", "ethtool"];
 
 /// What the tests need besides: peers, oracles and independent dissectors.
 pub(crate) const TEST: &[&str] = &[
+    "curl",
     "iputils-ping",
     "nftables",
     "tshark",
