@@ -148,7 +148,7 @@ fn check_directions(pinged: &Pinged, stateful: bool) -> Result<()> {
 }
 
 /// RTT and both ways of each probe against what the relay held it. The peers take their
-/// stamps in user space, so that what is left over is theirs.
+/// stamps in user space, so that what is left over is theirs, and more on a busy machine.
 fn check_delays(pinged: &Pinged, log: &RelayLog) -> Result<()> {
     let held = held_both_ways_ns(&log.counted());
     let mut over: [Vec<i64>; 3] = Default::default();
@@ -171,7 +171,7 @@ fn check_delays(pinged: &Pinged, log: &RelayLog) -> Result<()> {
         let least = over.iter().min().context("no values")?;
         let median = median(over)?;
         ensure!(
-            *least >= -1_000 && median < 1_000_000,
+            *least >= -1_000 && median < DELAY_NS.cast_signed() / 2,
             "{what}: beyond what the relay held, least {least} ns, median {median} ns"
         );
     }
@@ -274,7 +274,7 @@ fn suite_sends(v6: bool) -> Result<()> {
         }
         let (least, median) = (over.iter().min().context("no lines")?, median(&over)?);
         ensure!(
-            over.len() == 100 && *least >= -2_000 && median < 1_500_000,
+            over.len() == 100 && *least >= -2_000 && median < DELAY_NS.cast_signed() / 2,
             "{words}: {} lines, beyond what the relay held: least {least}, median {median} ns",
             over.len()
         );
@@ -300,7 +300,7 @@ fn plain_reflects(v6: bool, stateful: bool) -> Result<()> {
         let to = net.b.address(v6);
         let kind = if stateful { "" } else { "--stateless" };
         let plain = Plain::start(&net.b, to, kind)?;
-        let pinged = ping(&net.a, to, &format!("-c 300 -i 3ms -W 300ms {words}"))?;
+        let pinged = ping(&net.a, to, &format!("-c 300 -i 3ms -W 500ms {words}"))?;
         plain.stop()?;
         let log = net.stop()?;
         pinged.check_sum()?;
@@ -545,7 +545,7 @@ fn misbehaves(fault: &Fault) -> Result<()> {
     let pinged = ping(
         &net.a,
         to,
-        &format!("-c 200 -i 3ms -W 200ms {}", fault.words),
+        &format!("-c 200 -i 3ms -W 500ms {}", fault.words),
     )?;
     let told = plain.stop()?;
     let unheard = net.a.stack_counter("UdpNoPorts")? - unheard;
@@ -645,7 +645,7 @@ fn nothing_but_rubbish() -> Result<()> {
         let to = net.b.address(v6);
         let words = format!("--fault {fault} --every 1 --good-first 0");
         let plain = Plain::start(&net.b, to, &words)?;
-        let words = "-c 100 -i 3ms -W 200ms --protocol stamp -s 120";
+        let words = "-c 100 -i 3ms -W 500ms --protocol stamp -s 120";
         let pinged = ping(&net.a, to, words)?;
         let told = plain.stop()?;
         pinged.check_sum()?;
