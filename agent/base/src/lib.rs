@@ -19,7 +19,7 @@ pub use output::{
     Verdict, Why,
 };
 pub use stamp::{Stamp, StampPoint, StampSource};
-pub use time::{MonoNanos, WallNanos};
+pub use time::{ClockState, MonoNanos, WallNanos};
 
 /// Which way along a path. The way back is called `reverse` everywhere.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

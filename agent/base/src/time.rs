@@ -53,6 +53,26 @@ impl WallNanos {
     }
 }
 
+/// What the kernel says of its wall clock (`adjtimex`), and what goes into Error Estimates.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ClockState {
+    /// Synchronised to an outside source.
+    pub synchronised: bool,
+    /// Greatest error.
+    pub error_ns: u64,
+    /// TAI - UTC in seconds; 0 when the kernel was not told.
+    pub tai_offset_s: i32,
+}
+
+impl ClockState {
+    /// Before the kernel was asked.
+    pub const UNKNOWN: Self = Self {
+        synchronised: false,
+        error_ns: u64::MAX,
+        tai_offset_s: 0,
+    };
+}
+
 /// Days since 1970-01-01 to a Gregorian date, by counting from 1 March of year 0 so that
 /// the leap day is the last of its year.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {

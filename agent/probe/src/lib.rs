@@ -4,6 +4,7 @@
 //! bounded ring; `reflect` answers STAMP requests. What the packets mean is `measure`'s.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod engine;
 mod link;
 pub mod prober;

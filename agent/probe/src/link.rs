@@ -52,8 +52,22 @@ pub struct AddError {
 }
 
 impl Link {
-    /// Opens and prepares a socket to the target of `spec`.
+    /// Opens and prepares a socket to the target of `spec`, from another port than the
+    /// target's: reflectors do not answer those, for it could be one of them.
     pub(crate) fn open(
+        spec: &TargetSpec,
+        kind: SocketKind,
+        open: &mut OpenSocket,
+    ) -> Result<Self, AddError> {
+        let link = Self::open_any(spec, kind, open)?;
+        if kind == SocketKind::Udp && link.local.port() == spec.address.port() {
+            // Kept open meanwhile, so that the kernel picks another.
+            return Self::open_any(spec, kind, open);
+        }
+        Ok(link)
+    }
+
+    fn open_any(
         spec: &TargetSpec,
         kind: SocketKind,
         open: &mut OpenSocket,

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use base::{MonoNanos, StampSource};
-use measure::reflector::{Arrival, Clock, Config, Drop, Reflector as Logic};
+use base::StampSource;
+use measure::reflector::{Arrival, Config, Drop, Reflector as Logic};
 use sys::clock;
 use sys::poll::{Events, Interest, Poller, Waker};
 use sys::socket::{Batch, Pmtu, ProbeSocket, SocketSpec};
+
+use crate::clock::KernelClock;
 
 /// Requests are at most this long; EC2's largest packet is 9001 octets.
 const MAX_REQUEST: usize = 9216;
@@ -152,12 +154,7 @@ pub fn spawn(options: Options) -> io::Result<Reflector> {
         stop: Arc::clone(&stop),
         batch: Batch::new(BATCH, MAX_REQUEST),
         packet: vec![0; MAX_REQUEST].into_boxed_slice(),
-        clock: Clock {
-            synchronised: false,
-            error_ns: u64::MAX,
-            tai_offset: 0,
-        },
-        clock_read: MonoNanos(0),
+        clock: KernelClock::new(),
     };
     let thread = std::thread::Builder::new()
         .name("reflect".to_owned())
@@ -208,8 +205,7 @@ struct Worker {
     stop: Arc<AtomicBool>,
     batch: Batch,
     packet: Box<[u8]>,
-    clock: Clock,
-    clock_read: MonoNanos,
+    clock: KernelClock,
 }
 
 impl Worker {
@@ -226,7 +222,7 @@ impl Worker {
                 continue;
             }
             let now = clock::mono_now();
-            self.read_clock(now);
+            self.clock.refresh(now);
             for ready in events.iter() {
                 if ready.token == WAKER {
                     self.waker.drain();
@@ -236,20 +232,6 @@ impl Worker {
             }
             self.logic.sweep(now);
             self.publish();
-        }
-    }
-
-    fn read_clock(&mut self, now: MonoNanos) {
-        if now.since(self.clock_read) < 1_000_000_000 && self.clock_read != MonoNanos(0) {
-            return;
-        }
-        self.clock_read = now;
-        if let Ok(state) = clock::clock_state() {
-            self.clock = Clock {
-                synchronised: state.synchronised,
-                error_ns: state.error_ns,
-                tai_offset: state.tai_offset_s,
-            };
         }
     }
 
@@ -292,7 +274,7 @@ impl Worker {
                 } else {
                     self.packet[..len].copy_from_slice(request.payload);
                     self.logic
-                        .answer(&mut self.packet, len, &arrival, self.clock)
+                        .answer(&mut self.packet, len, &arrival, self.clock.state)
                 };
                 let result = result.and_then(|prepared| {
                     let reply = &mut self.packet[..prepared.len];

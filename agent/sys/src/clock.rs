@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+pub use base::ClockState;
 use base::{MonoNanos, WallNanos};
 
 use crate::call::{check, check_size, failed};
@@ -59,17 +60,6 @@ pub(crate) fn timespec(ns: u64) -> libc::timespec {
         tv_sec: (ns / 1_000_000_000).cast_signed(),
         tv_nsec: (ns % 1_000_000_000).cast_signed(),
     }
-}
-
-/// What the kernel knows of the wall clock (`adjtimex`).
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct ClockState {
-    /// Something keeps the clock in step.
-    pub synchronised: bool,
-    /// The largest error that it may have.
-    pub error_ns: u64,
-    /// TAI minus UTC; 0 when nobody told the kernel.
-    pub tai_offset_s: i32,
 }
 
 /// Asks the kernel about the wall clock; changes nothing.

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ::measure::reflector::{self, Reflector};
 use ::measure::session::{
-    Action, ClockState, ClockTrust, Codec, Config, Datagram, Emission, IcmpCodec, MAX_PAYLOAD,
-    Marking, Session, StampCodec, Transmit,
+    Action, ClockTrust, Codec, Config, Datagram, Emission, IcmpCodec, MAX_PAYLOAD, Marking,
+    Session, StampCodec, Transmit,
 };
 use ::wire::report::{self, Report};
 use ::wire::stamp::{
@@ -20,10 +20,10 @@ use super::{Loop, Numbers};
 const MS: u64 = 1_000_000;
 /// Wall clock at virtual time 0.
 const EPOCH: u64 = 1_800_000_000_000_000_000;
-const CLOCK: ClockState = ClockState {
+const CLOCK: base::ClockState = base::ClockState {
     synchronised: true,
     error_ns: 10_000,
-    tai_offset: 0,
+    tai_offset_s: 0,
 };
 
 /// What a session handed on, as far as a test wants to know.
@@ -246,10 +246,10 @@ fn answering(name: &'static str, sessions: u16) -> Loop {
     );
     let mut buf = template.clone();
     let mut reflector = Reflector::new(reflector::Config::default());
-    let clock = reflector::Clock {
+    let clock = base::ClockState {
         synchronised: true,
         error_ns: 10_000,
-        tai_offset: 0,
+        tai_offset_s: 0,
     };
     let mut requests = 0_u64;
     Loop::new(name, PACKETS, move || {

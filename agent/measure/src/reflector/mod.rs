@@ -9,7 +9,7 @@ mod window;
 
 use std::net::{IpAddr, SocketAddr};
 
-use base::{MonoNanos, WallNanos};
+use base::{ClockState, MonoNanos, WallNanos};
 use wire::Reason;
 use wire::report::{self, Report, ReportRequest};
 use wire::stamp::{self, ErrorEstimate, ReplyFields, Request, Timestamp};
@@ -98,17 +98,6 @@ pub struct Arrival {
     pub overflow: u32,
 }
 
-/// The clock as replies tell it.
-#[derive(Copy, Clone, Debug)]
-pub struct Clock {
-    /// Synchronised to UTC.
-    pub synchronised: bool,
-    /// Greatest error.
-    pub error_ns: u64,
-    /// TAI - UTC, 0 if not known.
-    pub tai_offset: i32,
-}
-
 /// A reply that is ready but for T3.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Prepared {
@@ -183,7 +172,7 @@ impl Reflector {
         buf: &mut [u8],
         len: usize,
         arrival: &Arrival,
-        clock: Clock,
+        clock: ClockState,
     ) -> Result<Prepared, Drop> {
         self.admit(arrival)?;
         let payload = buf.get(..len).ok_or(Drop::TooLong)?;
@@ -242,10 +231,10 @@ impl Reflector {
         let error_estimate = ErrorEstimate::new(clock.synchronised, format, clock.error_ns);
         let fields = ReplyFields {
             sequence: reply_sequence,
-            timestamp: Timestamp::encode(arrival.at, format, clock.tai_offset),
+            timestamp: Timestamp::encode(arrival.at, format, clock.tai_offset_s),
             error_estimate,
             ssid,
-            receive_timestamp: Timestamp::encode(arrival.at, format, clock.tai_offset),
+            receive_timestamp: Timestamp::encode(arrival.at, format, clock.tai_offset_s),
             sender_sequence: sequence,
             sender_timestamp: timestamp,
             sender_error_estimate: estimate,
@@ -271,7 +260,7 @@ impl Reflector {
             len,
             format,
             error_estimate,
-            tai_offset: clock.tai_offset,
+            tai_offset: clock.tai_offset_s,
         })
     }
 

@@ -25,11 +25,11 @@ fn arrival() -> Arrival {
     }
 }
 
-const CLOCK: Clock = Clock {
+const CLOCK: ClockState = ClockState {
     synchronised: true,
     // Scale 5, Multiplier 135 (stamp.md section 4).
     error_ns: 1_000,
-    tai_offset: 37,
+    tai_offset_s: 37,
 };
 
 /// A request by the offsets of RFC 8762 figure 2 and RFC 8972 figure 1, octet by octet.

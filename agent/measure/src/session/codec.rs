@@ -1,6 +1,6 @@
 //! A session's packets: what to write into a probe, what a reply says.
 
-use base::{Stamp, StampSource, WallNanos};
+use base::{ClockState, Stamp, StampSource, WallNanos};
 use wire::icmp::{ECHO_LEN, Echo, EchoPayload};
 use wire::report::{self, Report, ReportRequest};
 use wire::stamp::{self, ErrorEstimate, RequestFields, Timestamp, TimestampFormat};
@@ -22,17 +22,6 @@ pub enum Marking {
     Report,
     /// The private TLV, saying that neither side counts this probe.
     Uncounted,
-}
-
-/// The clock as it is written into probes.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct ClockState {
-    /// Whether the kernel calls it synchronised (or we were told to believe it).
-    pub synchronised: bool,
-    /// Its greatest error.
-    pub error_ns: u64,
-    /// TAI - UTC in seconds, 0 if the kernel does not know.
-    pub tai_offset: i32,
 }
 
 /// What a reply says, whatever the protocol.
@@ -156,7 +145,7 @@ impl StampCodec {
         t1: WallNanos,
         clock: ClockState,
     ) -> (usize, [u8; 8]) {
-        let timestamp = Timestamp::encode(t1, self.format, clock.tai_offset);
+        let timestamp = Timestamp::encode(t1, self.format, clock.tai_offset_s);
         let error_estimate = ErrorEstimate::new(clock.synchronised, self.format, clock.error_ns);
         let fields = RequestFields {
             sequence,

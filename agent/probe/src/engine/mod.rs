@@ -16,12 +16,13 @@ use std::io;
 use std::sync::mpsc;
 
 use base::{EventKind, Gauge, MonoNanos, Output, ProbeResult, SessionEvent, TargetKey, Why};
-use measure::session::{Action, ClockState, Emission, MAX_PAYLOAD, Transmit};
+use measure::session::{Action, Emission, MAX_PAYLOAD, Transmit};
 use record::results::Sender;
 use sys::clock::{self, StepWatch};
 use sys::poll::{Events, Interest, Poller, Waker};
 use sys::socket::{Batch, ErrorBatch};
 
+use crate::clock::KernelClock;
 use crate::prober::{Command, Message};
 use limit::Limit;
 use outbox::{Outbox, forward, keep};
@@ -30,6 +31,8 @@ use paths::{Path, Target};
 
 /// Nearer to a deadline than this, arrivals do not wake the thread.
 const CLOSE_NS: u64 = 150_000;
+/// Woken so much later than asked, the thread reads before it sends and decides.
+const STALL_NS: u64 = 1_000_000;
 /// With `realtime`: spun before a deadline, at most (kernel-and-lab E9).
 const SPIN_NS: u64 = 60_000;
 const BATCH: usize = 64;
@@ -56,8 +59,7 @@ pub(crate) struct Engine {
     replies: Batch,
     errors: ErrorBatch,
     packet: Box<[u8; MAX_PAYLOAD]>,
-    clock: ClockState,
-    clock_read: MonoNanos,
+    clock: KernelClock,
     spin: bool,
     interval_ns: u64,
     finishing: bool,
@@ -95,12 +97,7 @@ impl Engine {
             replies: Batch::new(BATCH, MAX_PAYLOAD),
             errors: ErrorBatch::new(BATCH, QUOTED),
             packet: Box::new([0; MAX_PAYLOAD]),
-            clock: ClockState {
-                synchronised: false,
-                error_ns: u64::MAX,
-                tai_offset: 0,
-            },
-            clock_read: MonoNanos(0),
+            clock: KernelClock::new(),
             spin: realtime,
             interval_ns: u64::MAX,
             finishing: false,
@@ -119,7 +116,7 @@ impl Engine {
         loop {
             self.obey();
             let now = clock::mono_now();
-            self.read_clock(now);
+            self.clock.refresh(now);
             self.send_due(now);
             if self.finishing && self.paths.iter().flatten().all(|path| path.done) {
                 return;
@@ -148,19 +145,27 @@ impl Engine {
             return;
         }
         // Close to a deadline: first what has come already, then nothing but the deadline.
-        if self
-            .poller
-            .wait(events, Some(0))
-            .is_ok_and(|ready| ready > 0)
-        {
-            self.read_ready(events);
-        }
+        self.read_now(events);
         let until = wake.minus(spin_ns);
         if clock::mono_now() < until {
             clock::sleep_until(until);
         }
         while spin_ns > 0 && clock::mono_now() < wake {
             std::hint::spin_loop();
+        }
+        if clock::mono_now().since(wake) > STALL_NS {
+            // What came in time must not be called lost because we come late.
+            self.read_now(events);
+        }
+    }
+
+    fn read_now(&mut self, events: &mut Events) {
+        if self
+            .poller
+            .wait(events, Some(0))
+            .is_ok_and(|ready| ready > 0)
+        {
+            self.read_ready(events);
         }
     }
 
@@ -182,20 +187,6 @@ impl Engine {
         }
         if stepped {
             self.clock_stepped();
-        }
-    }
-
-    fn read_clock(&mut self, now: MonoNanos) {
-        if now.since(self.clock_read) < 1_000_000_000 && self.clock_read != MonoNanos(0) {
-            return;
-        }
-        self.clock_read = now;
-        if let Ok(state) = clock::clock_state() {
-            self.clock = ClockState {
-                synchronised: state.synchronised,
-                error_ns: state.error_ns,
-                tai_offset: state.tai_offset_s,
-            };
         }
     }
 
@@ -329,7 +320,7 @@ impl Engine {
         let now = clock::mono_now();
         let (len, echo) = path
             .session
-            .emit(transmit, &mut self.packet, t1, self.clock);
+            .emit(transmit, &mut self.packet, t1, self.clock.state);
         let packet = &self.packet[..len];
         let mut result = Err(0);
         for _ in 0..transmit.copies {

@@ -1,5 +1,6 @@
 //! Everything at once, at random: no sum may break.
 
+use base::Counter;
 use base::Quantity;
 use wire::stamp::TimestampFormat;
 

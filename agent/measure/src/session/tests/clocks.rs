@@ -1,6 +1,6 @@
 //! Stamps and what is computed from them, held to the simulated truth.
 
-use base::{EventKind, Gauge, Quantity};
+use base::{Counter, EventKind, Gauge, Quantity};
 
 use super::super::*;
 use super::world::{EPOCH, MS, US, World, config, stamp_codec, world};
@@ -219,10 +219,10 @@ fn one_way_delays_are_published_only_with_clocks_that_agree() {
             ..config(100)
         };
         let mut world = world(config, true, 3);
-        world.clock = ClockState {
+        world.clock = base::ClockState {
             synchronised: ours,
             error_ns: 5_000,
-            tai_offset: 0,
+            tai_offset_s: 0,
         };
         world.reflector_synchronised = theirs;
         world.run();

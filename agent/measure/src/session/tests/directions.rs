@@ -4,6 +4,7 @@ use super::super::*;
 use super::truth::reordered;
 use super::world::{Attempt, Impairment, World, config, world};
 use crate::random::Random;
+use base::Counter;
 
 fn impaired(seed: u64, config: Config, private_tlv: bool) -> World {
     let mut world = world(config, private_tlv, seed);

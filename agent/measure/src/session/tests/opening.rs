@@ -1,6 +1,7 @@
 //! The search for the kind of reflector: pairs lost, delayed and doubled, targets that come
 //! up later.
 
+use base::Counter;
 use base::EventKind;
 
 use super::super::*;

@@ -1,6 +1,6 @@
 //! Kinds of reflectors: ours, plain, stateless, silent, TWAMP Light, ICMP.
 
-use base::{EventKind, Gauge, Quantity};
+use base::{Counter, EventKind, Gauge, Quantity};
 
 use super::super::*;
 use super::world::{MS, World, config, icmp_codec, stamp_codec, world};

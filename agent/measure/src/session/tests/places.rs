@@ -3,6 +3,7 @@
 use super::super::*;
 use super::truth::lose;
 use super::world::{MS, US, World, config, world};
+use base::Counter;
 
 #[test]
 fn late_answers_did_reach_the_reflector() {

@@ -1,8 +1,8 @@
 //! Reflectors that count anew, and numbers that wrap.
 
+use base::Counter;
 use base::EventKind;
 
-use super::super::*;
 use super::truth::lose;
 use super::world::{MS, World, config, world};
 

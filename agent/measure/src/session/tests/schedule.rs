@@ -1,5 +1,6 @@
 //! How many are sent, when, and how a run ends.
 
+use base::Counter;
 use base::Quantity;
 
 use super::super::*;

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use base::{Quantity, Verdict};
+use base::{Counter, Quantity, Verdict};
 
-use super::super::*;
 use super::world::{Script, World};
 
 impl World {

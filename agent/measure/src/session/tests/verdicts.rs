@@ -1,6 +1,6 @@
 //! One verdict per probe: late, doubled, forged, discarded, lost here.
 
-use base::{EventKind, Quantity, Verdict};
+use base::{Counter, EventKind, Gauge, Quantity, Verdict};
 
 use super::super::*;
 use super::world::{Attempt, MS, START, US, World, config, world};

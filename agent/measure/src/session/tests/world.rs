@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use base::{EventKind, Gauge, LossTotals, Protocol, Quantity, SessionEvent};
+use base::{Counter, EventKind, Gauge, LossTotals, Protocol, Quantity, SessionEvent};
 
 use super::super::*;
 use crate::random::Random;
@@ -135,7 +135,7 @@ pub(super) struct World {
     pub(super) counted: HashSet<u32>,
     pub(super) dropped_here: HashSet<u32>,
     pub(super) replies_seen: u64,
-    pub(super) clock: ClockState,
+    pub(super) clock: base::ClockState,
     pub(super) reflector_synchronised: bool,
 }
 
@@ -225,10 +225,10 @@ impl World {
             counted: HashSet::new(),
             dropped_here: HashSet::new(),
             replies_seen: 0,
-            clock: ClockState {
+            clock: base::ClockState {
                 synchronised: false,
                 error_ns: 16_000_000_000,
-                tai_offset: 0,
+                tai_offset_s: 0,
             },
             reflector_synchronised: false,
         }
@@ -497,10 +497,10 @@ impl World {
             now: MonoNanos(self.now),
             overflow: self.overflow,
         };
-        let clock = reflector::Clock {
+        let clock = base::ClockState {
             synchronised: self.reflector_synchronised,
             error_ns: 1_000,
-            tai_offset: 0,
+            tai_offset_s: 0,
         };
         let mut buf = [0; MAX_PAYLOAD];
         buf[..packet.len()].copy_from_slice(packet);
