@@ -17,6 +17,8 @@ mod dissect;
 mod dump;
 #[path = "lab/exact.rs"]
 mod exact;
+#[path = "lab/faults.rs"]
+mod faults;
 #[path = "lab/hostile.rs"]
 mod hostile;
 #[path = "lab/interop.rs"]
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         memory::trials,
         exact::trials,
         interop::trials,
+        faults::trials,
         dissect::trials,
         hostile::trials,
         prometheus::trials,
