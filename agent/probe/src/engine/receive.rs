@@ -91,8 +91,8 @@ impl Engine {
                     // RFC 792: type 3 code 3; RFC 4443 section 3.1: type 1 code 4.
                     refused |= matches!((from.is_ipv4(), kind, code), (true, 3, 3) | (false, 1, 4));
                 }
-                ErrorItem::Local { errno, .. } => outbox.output(key, Output::Errno(errno)),
-                ErrorItem::Unknown => {}
+                // What this host refuses, `send()` has told.
+                ErrorItem::Local { .. } | ErrorItem::Unknown => {}
             }
         }
         refused
