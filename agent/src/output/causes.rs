@@ -26,6 +26,11 @@ fn seen_locally(report: &Report<'_>, causes: &mut Vec<String>) {
     // An errno without a failed send is of a socket that could not be opened: said elsewhere.
     let failed = stats.counter(Counter::SendErrors) > 0;
     for (errno, count) in stats.errnos.iter().filter(|_| failed) {
+        // Those of opening probes are among them; what is said is of counted ones.
+        let count = match stats.errnos.len() {
+            1 => stats.counter(Counter::SendErrors),
+            _ => *count,
+        };
         let way_out = match words::errno_name(*errno).as_str() {
             "ENETUNREACH" | "EHOSTUNREACH" => {
                 format!("no route, or nobody has this address on the link: ip route get {ip}; ip neigh show {ip}")
@@ -45,7 +50,7 @@ fn seen_locally(report: &Report<'_>, causes: &mut Vec<String>) {
         };
         causes.push(format!(
             "this host could not send {}: {}: {way_out}",
-            plural(*count, "probe"),
+            plural(count, "probe"),
             words::errno(*errno)
         ));
     }
@@ -139,7 +144,7 @@ fn guesses(report: &Report<'_>, causes: &mut Vec<String>) {
             "a security group, network ACL or firewall drops UDP port {port}: does ICMP pass? netsonde ping --protocol icmp {name}"
         ));
         causes.push(format!(
-            "no reflector runs there: run `netsonde reflect` on {name} (ss -ulnp 'sport = :{port}' there shows who listens)"
+            "no reflector runs there, or it does not --allow this host: run `netsonde reflect` on {name} (ss -ulnp 'sport = :{port}' there shows who listens)"
         ));
     } else {
         let both = if report.requested == "auto" {
