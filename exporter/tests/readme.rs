@@ -1,5 +1,5 @@
-//! README says what is: its table of metrics is the one that is exported, and its map of
-//! folders that of the work tree.
+//! README says what is: its table of metrics is the one that is exported, its map of folders
+//! that of the work tree, and what it says is installed what xtask installs.
 //!
 //! `NETSONDE_WRITE_README=1 cargo test -p netsonde-exporter --test readme` writes the table
 //! of metrics anew; the map is written by hand, because only a person knows what a folder
@@ -137,6 +137,39 @@ fn every_crate_is_on_the_map() {
     assert!(members.len() > 5, "{members:?}");
     for member in members {
         assert!(map.contains(member), "{member} is not on README's map");
+    }
+}
+
+/// The packages of one list in xtask's source.
+fn packages<'a>(source: &'a str, list: &str) -> Vec<&'a str> {
+    let begin = format!("const {list}: &[&str] = &[");
+    let (_, rest) = source.split_once(&begin).expect("the list of packages");
+    let (words, _) = rest.split_once(']').expect("its end");
+    words.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn what_is_installed_is_told() {
+    let text = readme();
+    let line = |command: &str| {
+        let begin = format!("| `{command}` |");
+        let mut lines = text.lines().filter(|line| line.starts_with(&begin));
+        lines.next().expect("a line for the command").to_owned()
+    };
+    let source = root().join("tests/xtask/src/packages.rs");
+    let source = fs::read_to_string(source).expect("xtask's packages");
+    for (command, list, least) in [
+        ("cargo xtask demo", "LAB", 2),
+        ("cargo xtask test", "TEST", 5),
+    ] {
+        let (line, packages) = (line(command), packages(&source, list));
+        assert!(packages.len() >= least, "{packages:?}");
+        for package in packages {
+            assert!(
+                line.contains(&format!("`{package}`")),
+                "README does not say that {command} installs {package}"
+            );
+        }
     }
 }
 
