@@ -9,6 +9,8 @@
 mod accuracy;
 #[path = "lab/cleanup.rs"]
 mod cleanup;
+#[path = "lab/cli.rs"]
+mod cli;
 #[path = "lab/commands.rs"]
 mod commands;
 #[path = "lab/dissect.rs"]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         dissect::trials,
         hostile::trials,
         prometheus::trials,
+        cli::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
