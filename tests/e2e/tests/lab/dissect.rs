@@ -7,10 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use lab::{Direct, Lab, LinkOptions, Running};
 use libtest_mimic::Trial;
-use netsonde_e2e::trial;
 use serde_json::Value;
 
-use crate::commands::{PATIENCE, Pinged, Reflecting, number, ping, script, tool};
+use crate::commands::{PATIENCE, Pinged, Reflecting, number, ping, script, steady_trial, tool};
 use crate::dump::{Dump, epoch_ns, fields, missing_tshark, of_day_ns};
 
 const PROBES: u64 = 60;
@@ -26,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for v6 in [false, true] {
         for format in ["ntp", "ptp"] {
             let family = if v6 { "ipv6" } else { "ipv4" };
-            trials.push(trial(
+            trials.push(steady_trial(
                 &format!("dissect::{family}_{format}"),
                 missing,
                 move || both_dissectors(v6, format),

@@ -7,21 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use lab::{Direct, Lab, LinkOptions};
 use libtest_mimic::Trial;
-use netsonde_e2e::trial;
 use serde_json::Value;
 
-use crate::commands::{Pinged, Plain, missing_python, number, ping};
+use crate::commands::{Pinged, Plain, missing_python, number, ping, steady_trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = FAULTS
         .iter()
         .map(|fault| {
             let name = format!("faults::{}", fault.name);
-            trial(&name, missing_python, || misbehaves(fault))
+            steady_trial(&name, missing_python, || misbehaves(fault))
         })
         .collect();
     let name = "faults::nothing_but_rubbish";
-    trials.push(trial(name, missing_python, nothing_but_rubbish));
+    trials.push(steady_trial(name, missing_python, nothing_but_rubbish));
     trials
 }
 

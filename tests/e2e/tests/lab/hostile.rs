@@ -10,10 +10,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use lab::{Direct, Lab, LinkOptions};
 use libtest_mimic::Trial;
-use netsonde_e2e::trial;
 use serde_json::Value;
 
-use crate::commands::{PATIENCE, Reflecting, number, script};
+use crate::commands::{PATIENCE, Reflecting, number, script, steady_trial};
 use crate::dump::{Dump, fields, missing_tshark};
 
 /// What a case of `hostile.py` comes to.
@@ -60,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for v6 in [false, true] {
         let family = if v6 { "ipv6" } else { "ipv4" };
-        trials.push(trial(
+        trials.push(steady_trial(
             &format!("hostile::requests_{family}"),
             missing_tshark,
             move || {
@@ -69,7 +68,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 attack(v6, allow, &[ALWAYS, short])
             },
         ));
-        trials.push(trial(
+        trials.push(steady_trial(
             &format!("hostile::twamp_light_{family}"),
             missing_tshark,
             move || {
@@ -77,7 +76,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 attack(v6, "--twamp-light", &[short])
             },
         ));
-        trials.push(trial(
+        trials.push(steady_trial(
             &format!("hostile::to_everybody_{family}"),
             missing_tshark,
             move || {
@@ -88,10 +87,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             },
         ));
     }
-    trials.push(trial("hostile::spoofed", missing_tshark, || {
+    trials.push(steady_trial("hostile::spoofed", missing_tshark, || {
         attack(false, "", &[SPOOFED])
     }));
-    trials.push(trial("hostile::limits", missing_tshark, || {
+    trials.push(steady_trial("hostile::limits", missing_tshark, || {
         // One of the 100 sessions is the ordinary one.
         let full: Cases = &[("sessions", Partly(99, "table_full"))];
         attack(false, "--max-sessions 100", &[full])?;

@@ -10,10 +10,12 @@ use lab::relay::truth::held_both_ways_ns;
 use lab::relay::{Delay, Impairment, RelayConfig, RelayLog, Truth};
 use lab::{Direct, Host, Lab, LinkOptions, Relayed, Running};
 use libtest_mimic::Trial;
-use netsonde_e2e::{missing, trial};
+use netsonde_e2e::missing;
 use serde_json::Value;
 
-use crate::commands::{PATIENCE, Pinged, Plain, Reflecting, missing_python, number, ping, tool};
+use crate::commands::{
+    PATIENCE, Pinged, Plain, Reflecting, missing_python, number, ping, steady_trial, tool,
+};
 
 /// What the relay holds every packet, each way.
 const DELAY_NS: u64 = 5_000_000;
@@ -24,29 +26,29 @@ pub(crate) fn trials() -> Vec<Trial> {
         let family = if v6 { "ipv6" } else { "ipv4" };
         for stateful in [true, false] {
             let kind = if stateful { "stateful" } else { "stateless" };
-            trials.push(trial(
+            trials.push(steady_trial(
                 &format!("interop::stamp_suite_reflects_{family}_{kind}"),
                 missing_suite,
                 move || suite_reflects(v6, stateful),
             ));
-            trials.push(trial(
+            trials.push(steady_trial(
                 &format!("interop::plain_reflector_{family}_{kind}"),
                 missing_python,
                 move || plain_reflects(v6, stateful),
             ));
         }
-        trials.push(trial(
+        trials.push(steady_trial(
             &format!("interop::stamp_suite_sends_{family}"),
             missing_suite,
             move || suite_sends(v6),
         ));
     }
-    trials.push(trial(
+    trials.push(steady_trial(
         "interop::twamp_light_answers_with_41_octets",
         missing_python,
         twamp_light,
     ));
-    trials.push(trial(
+    trials.push(steady_trial(
         "interop::numbers_wrap_and_restart",
         missing_python,
         wraps_and_restarts,
