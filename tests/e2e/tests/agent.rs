@@ -437,7 +437,10 @@ fn the_installed_configuration_is_silent() -> Result<()> {
 fn socket_inodes(pid: u32) -> Result<Vec<String>> {
     let mut inodes = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let target = std::fs::read_link(entry?.path())?;
+        // A descriptor may be closed between the listing and the look.
+        let Ok(target) = std::fs::read_link(entry?.path()) else {
+            continue;
+        };
         let text = target.to_string_lossy().into_owned();
         if let Some(inode) = text
             .strip_prefix("socket:[")

@@ -93,6 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let args = [
         "test",
         "--locked",
+        "--no-fail-fast",
         "--workspace",
         "--exclude",
         "netsonde-e2e",
@@ -154,7 +155,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 /// The lab tests: cargo builds them as whoever we are, root runs them.
 fn lab(steps: &mut Steps, environment: &[(&str, String)]) {
     let mut cargo = cargo();
-    cargo.args(["test", "--locked", "--package", "netsonde-e2e"]);
+    cargo.args([
+        "test",
+        "--locked",
+        "--no-fail-fast",
+        "--package",
+        "netsonde-e2e",
+    ]);
     cargo.envs(environment.iter().map(|(name, value)| (name, value)));
     if !is_root() {
         // sudo keeps no environment: hand on what the tests look at.
