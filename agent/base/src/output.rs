@@ -285,6 +285,8 @@ pub struct ProbeResult {
     pub source_port: u16,
     /// T1 to T4, by [`StampPoint::index`].
     pub stamps: [Option<Stamp>; 4],
+    /// Whether the sources of T2 and T3 are known: those of a foreign reflector are not.
+    pub reflector_sources_known: bool,
     /// (T4-T1)-(T3-T2), only with [`Verdict::Received`].
     pub rtt_ns: Option<i64>,
     /// T1 minus the intended time.

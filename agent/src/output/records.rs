@@ -39,7 +39,8 @@ pub fn line(text: &mut String, target: &str, result: &ProbeResult) {
         let _ = write!(text, ",\"{}_ns\":", point.as_str());
         or_null(text, stamp.map(|stamp| stamp.at.0));
         let _ = write!(text, ",\"{}_source\":", point.as_str());
-        match stamp {
+        let ours = matches!(point, StampPoint::T1 | StampPoint::T4);
+        match stamp.filter(|_| ours || result.reflector_sources_known) {
             Some(stamp) => {
                 let _ = write!(text, "\"{}\"", stamp.source.as_str());
             }
@@ -189,6 +190,7 @@ mod tests {
             })
         };
         ProbeResult {
+            reflector_sources_known: true,
             sequence,
             reflector_sequence: Some(sequence + 2),
             source_port: 40_000,

@@ -210,12 +210,19 @@ fn fuzz(steps: &mut Steps, seconds: u32) {
         }
     };
     for name in targets.split_whitespace() {
+        let found = target().join("fuzz-corpus").join(name);
+        if let Err(error) = std::fs::create_dir_all(&found) {
+            println!("{}: {error}", found.display());
+        }
         let mut fuzz = cargo_nightly();
         fuzz.args(["fuzz", "run", "--fuzz-dir"])
             .arg(&folder)
             .arg("--target-dir")
             .arg(target().join("fuzz"))
             .arg(name)
+            // What it finds goes below target; the seeds stay as they are committed.
+            .arg(&found)
+            .arg(folder.join("corpus").join(name))
             .arg("--")
             .arg(format!("-max_total_time={seconds}"));
         steps.command(&format!("fuzz {name}"), Counts::AsOne, &mut fuzz);

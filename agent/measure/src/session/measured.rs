@@ -212,6 +212,7 @@ impl Session {
             reflector_sequence: answer.and_then(|answer| answer.reflector_sequence),
             source_port: self.config.source_port,
             stamps: [t1, reflector.map(|r| r.0), reflector.map(|r| r.1), t4],
+            reflector_sources_known: self.reflector == Reflector::Reporting,
             rtt_ns: measured.map(|(_, _, delays)| delays.rtt_ns()),
             schedule_error_ns: Some(slot.schedule_error_ns()),
             ttl_forward: answer.and_then(|answer| answer.ttl_forward),

@@ -31,6 +31,8 @@ use paths::{Path, Target};
 
 /// Nearer to a deadline than this, arrivals do not wake the thread.
 const CLOSE_NS: u64 = 150_000;
+/// After a send, what it brings is read this much later, all together.
+const COALESCE_NS: u64 = 1_000_000;
 /// Woken so much later than asked, the thread reads before it sends and decides.
 const STALL_NS: u64 = 1_000_000;
 /// With `realtime`: spun before a deadline, at most (kernel-and-lab E9).
@@ -63,6 +65,8 @@ pub(crate) struct Engine {
     spin: bool,
     interval_ns: u64,
     finishing: bool,
+    /// Something was sent since the sockets were read.
+    unread: bool,
     limit: Limit,
 }
 
@@ -101,6 +105,7 @@ impl Engine {
             spin: realtime,
             interval_ns: u64::MAX,
             finishing: false,
+            unread: false,
             limit: Limit {
                 cost_ns: 1_000_000_000u64
                     .checked_div(u64::from(packets_per_second))
@@ -138,6 +143,13 @@ impl Engine {
             0
         };
         let left = wake.since(now).saturating_sub(spin_ns);
+        if left > CLOSE_NS && std::mem::take(&mut self.unread) {
+            // A stamp and a reply are about to come, each stamped by the kernel: one wake-up
+            // for both, and for those of other targets, instead of one for each.
+            clock::sleep_until(now.plus(left.min(COALESCE_NS)));
+            self.read_now(events);
+            return;
+        }
         if left > CLOSE_NS {
             if self.poller.wait(events, Some(left)).is_ok() {
                 self.read_ready(events);
@@ -332,6 +344,7 @@ impl Engine {
             Ok(()) => path.session.sent(transmit, now, t1, len, echo, &mut out),
             Err(errno) => path.session.failed(transmit, now, errno, &mut out),
         }
+        self.unread = true;
         let packet_bytes = len + path.link.headers();
         if transmit.kind.is_counted() && path.packet_bytes != packet_bytes {
             path.packet_bytes = packet_bytes;
