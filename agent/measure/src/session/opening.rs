@@ -98,7 +98,7 @@ impl Opening {
         self.due = Some(now.plus(if self.attempts < attempts {
             spacing
         } else {
-            wait_ns
+            wait_ns.min(SILENT_PATIENCE_NS)
         }));
     }
 
