@@ -25,6 +25,8 @@ pub const SILENT_ATTEMPTS: u32 = 3;
 const HEARD_ATTEMPTS: u32 = 12;
 /// Between attempts while nothing is heard.
 const SILENT_SPACING_NS: u64 = 333_000_000;
+/// After the last attempt, at most: a patient `wait` must not keep `auto` from its fall-back.
+const SILENT_PATIENCE_NS: u64 = 1_000_000_000;
 /// Between attempts at least and at most, once something was heard.
 const MIN_SPACING_NS: u64 = 2_000_000;
 const MAX_SPACING_NS: u64 = 2_000_000_000;
