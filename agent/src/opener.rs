@@ -208,19 +208,21 @@ fn open(spec: &SocketSpec, address: Option<SocketAddr>, large: bool) -> io::Resu
     Ok(socket.into_fd())
 }
 
-/// Answers one request. Not empty, because an empty message is the end.
+/// Octets of the number in front of each request and of its answer.
+const NUMBER: usize = size_of::<u32>();
+
+/// Answers one request: its number, then an errno.
 fn answer(allowed: &Allowed, bytes: &[u8]) -> (Vec<u8>, Option<OwnedFd>) {
-    let result = match Request::decode(bytes) {
+    let (number, request) = bytes.split_at(bytes.len().min(NUMBER));
+    let result = match Request::decode(request) {
         Some(request) if allowed.permits(&request) => allowed.open(&request),
         _ => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
     };
-    match result {
-        Ok(fd) => (0_i32.to_be_bytes().to_vec(), Some(fd)),
-        Err(error) => {
-            let errno = sys::call::errno_of(&error).unwrap_or(REFUSED);
-            (errno.to_be_bytes().to_vec(), None)
-        }
-    }
+    let errno = match &result {
+        Ok(_) => 0,
+        Err(error) => sys::call::errno_of(error).unwrap_or(REFUSED),
+    };
+    ([number, &errno.to_be_bytes()].concat(), result.ok())
 }
 
 /// Not an errno: the request is not on the list.
@@ -259,8 +261,40 @@ fn child(socket: &OwnedFd, allowed: &Allowed, user: Option<(u32, u32)>) -> io::R
 #[derive(Clone, Debug)]
 pub struct Opener {
     allowed: Arc<Allowed>,
-    channel: Option<Arc<Mutex<UnixStream>>>,
+    channel: Option<Arc<Mutex<Channel>>>,
     pid: Option<Pid>,
+}
+
+/// The way to the opener, and how many requests went over it.
+#[derive(Debug)]
+struct Channel {
+    socket: UnixStream,
+    number: u32,
+}
+
+impl Channel {
+    const fn new(socket: UnixStream) -> Self {
+        Self { socket, number: 0 }
+    }
+
+    /// The errno and the descriptor that answer this request. What comes for one that was
+    /// given up is closed: taken for this one's, it would be another socket than asked for.
+    fn ask(&mut self, request: &[u8]) -> io::Result<(Option<i32>, Option<OwnedFd>)> {
+        self.number = self.number.wrapping_add(1);
+        let number = self.number.to_be_bytes();
+        sys::fdpass::send(&self.socket, &[&number, request].concat(), None)?;
+        let mut buffer = [0; MESSAGE];
+        loop {
+            let (len, descriptor) = sys::fdpass::recv(&self.socket, &mut buffer)?;
+            let Some((answered, rest)) = buffer[..len].split_first_chunk::<NUMBER>() else {
+                return Ok((None, None));
+            };
+            if *answered == number {
+                let errno = rest.first_chunk().copied().map(i32::from_be_bytes);
+                return Ok((errno, descriptor));
+            }
+        }
+    }
 }
 
 impl Opener {
@@ -299,7 +333,7 @@ impl Opener {
         let channel = UnixStream::from(ours);
         channel.set_read_timeout(Some(PATIENCE))?;
         channel.set_write_timeout(Some(PATIENCE))?;
-        opener.channel = Some(Arc::new(Mutex::new(channel)));
+        opener.channel = Some(Arc::new(Mutex::new(Channel::new(channel))));
         opener.pid = Some(pid);
         Ok(opener)
     }
@@ -364,14 +398,9 @@ impl Opener {
         let Some(channel) = &self.channel else {
             return Err(io::Error::from(io::ErrorKind::NotConnected));
         };
-        // A panic between send and recv would leave an answer behind; there is none.
-        let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
-        sys::fdpass::send(&*channel, bytes, None)?;
-        let mut buffer = [0; MESSAGE];
-        let (len, descriptor) = sys::fdpass::recv(&*channel, &mut buffer)?;
-        let errno = buffer[..len]
-            .first_chunk()
-            .map(|bytes| i32::from_be_bytes(*bytes));
+        // A panic between request and answer would leave an answer behind, which is skipped.
+        let mut channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let (errno, descriptor) = channel.ask(bytes)?;
         match (errno, descriptor) {
             (Some(0), Some(fd)) => Ok(fd),
             (Some(REFUSED), _) => Err(io::Error::new(

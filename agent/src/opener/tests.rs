@@ -24,6 +24,10 @@ fn icmp(device: Option<&str>) -> Request {
     }
 }
 
+fn numbered(request: &Request) -> Vec<u8> {
+    [&b"\x01\x02\x03\x04"[..], &request.encode()].concat()
+}
+
 #[test]
 fn requests_read_back_and_nothing_else_does() {
     for request in [
@@ -63,8 +67,11 @@ fn only_what_is_configured_is_permitted() {
         Request::Reflect { index: 1 },
     ] {
         assert!(!allowed.permits(&forged), "{forged:?}");
-        let (bytes, fd) = answer(&allowed, &forged.encode());
-        assert_eq!(bytes, REFUSED.to_be_bytes());
+        let (bytes, fd) = answer(&allowed, &numbered(&forged));
+        assert_eq!(
+            bytes,
+            [&b"\x01\x02\x03\x04"[..], &REFUSED.to_be_bytes()].concat()
+        );
         assert!(fd.is_none());
     }
 }
@@ -104,7 +111,7 @@ fn it_serves_over_its_channel_until_the_agent_is_gone() {
     let server = std::thread::spawn(move || serve(&theirs, &served));
     let opener = Opener {
         allowed: Arc::new(allowed),
-        channel: Some(Arc::new(Mutex::new(UnixStream::from(ours)))),
+        channel: Some(Arc::new(Mutex::new(Channel::new(UnixStream::from(ours))))),
         pid: None,
     };
     let fd = opener.socket(&SocketSpec::udp(false)).unwrap();
@@ -128,12 +135,42 @@ fn it_serves_over_its_channel_until_the_agent_is_gone() {
 }
 
 #[test]
+fn an_answer_that_came_too_late_is_not_the_next_ones() {
+    let text = "[[probe]]\ntargets=['a']\nprotocol='stamp'\n[reflector]\nlisten=['127.0.0.1:0']\n";
+    let allowed = allowed(text);
+    let (ours, theirs) = sys::fdpass::pair().unwrap();
+    let ours = UnixStream::from(ours);
+    let patience = ours.try_clone().unwrap();
+    patience
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
+    let opener = Opener {
+        allowed: Arc::new(allowed.clone()),
+        channel: Some(Arc::new(Mutex::new(Channel::new(ours)))),
+        pid: None,
+    };
+    // Nobody serves yet: given up, and answered below before the next is asked.
+    let given_up = opener.reflect("127.0.0.1:0".parse().unwrap()).unwrap_err();
+    assert_eq!(given_up.kind(), io::ErrorKind::WouldBlock);
+    patience.set_read_timeout(None).unwrap();
+    let server = std::thread::spawn(move || serve(&theirs, &allowed));
+    for _ in 0..3 {
+        let fd = opener.socket(&SocketSpec::udp(false)).unwrap();
+        let port = std::net::UdpSocket::from(fd).local_addr().unwrap().port();
+        assert_eq!(port, 0, "the reflector's socket, which is bound");
+    }
+    drop((opener, patience));
+    server.join().unwrap().unwrap();
+}
+
+#[test]
 fn errors_keep_their_number() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let text = format!("[reflector]\nlisten=['{}']\n", taken.local_addr().unwrap());
-    let (bytes, fd) = answer(&allowed(&text), &Request::Reflect { index: 0 }.encode());
+    let request = numbered(&Request::Reflect { index: 0 });
+    let (bytes, fd) = answer(&allowed(&text), &request);
     assert!(fd.is_none());
-    let errno = i32::from_be_bytes(bytes.try_into().unwrap());
+    let errno = i32::from_be_bytes(bytes[NUMBER..].try_into().unwrap());
     let error = io::Error::from_raw_os_error(errno);
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
