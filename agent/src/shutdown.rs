@@ -12,8 +12,11 @@ use crate::publish::{Note, event};
 use crate::supervise::{Agent, End};
 use crate::worker::records::Writer;
 
-/// Beyond the longest wait of any probe: closing probes need one more.
+/// Beyond the waits: for the threads.
 const GRACE_NS: u64 = 1_000_000_000;
+/// Waits of the slowest probe until its session is closed: one for the counted probes in
+/// flight, the others for closing probes, which a dead target never answers.
+const WAITS: u64 = 3;
 /// Never more than this, whatever the configuration waits for; systemd gives 90 s.
 const MOST_NS: u64 = 30_000_000_000;
 /// For requests that are being answered.
@@ -54,14 +57,14 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
         publisher,
         ..
     } = agent;
-    if ended {
+    if ended == Grace::Ended {
         if !probes.join() {
             failures.push("the probe thread died".to_owned());
         }
         if let Some(Err(failure)) = records.map(Writer::finish) {
             failures.push(failure.message);
         }
-    } else {
+    } else if ended == Grace::GivenUp {
         failures.push("probes in flight were given up".to_owned());
     }
     if reflector.is_some_and(|reflector| !reflector.stop()) {
@@ -85,29 +88,74 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
     }
 }
 
-/// Waits for the prober's end; false if it does not come in time or is not waited for.
-fn grace(agent: &Agent) -> bool {
-    let longest = agent
-        .config
-        .probes
-        .iter()
-        .map(|probe| probe.how.wait_ns)
-        .max();
-    let patience = (2 * longest.unwrap_or(0) + GRACE_NS).min(MOST_NS);
+/// How the wait for the prober ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Grace {
+    /// All probes are decided, closing probes too.
+    Ended,
+    /// Counted probes were decided; closing probes of a silent target were not waited for.
+    /// They tell directions of its last losses, which stay unattributed: no failure.
+    ClosingCut,
+    /// Counted probes may be in flight: asked for by a second signal, or the most there is.
+    GivenUp,
+}
+
+/// How long the prober is waited for, and what it means if it takes longer.
+fn patience(longest_wait_ns: u64) -> (u64, Grace) {
+    let patience = longest_wait_ns
+        .saturating_mul(WAITS)
+        .saturating_add(GRACE_NS)
+        .min(MOST_NS);
+    // After one wait every counted probe is decided.
+    let late = if patience >= longest_wait_ns.saturating_add(GRACE_NS) {
+        Grace::ClosingCut
+    } else {
+        Grace::GivenUp
+    };
+    (patience, late)
+}
+
+/// Waits for the prober's end, if it comes in time and is waited for.
+fn grace(agent: &Agent) -> Grace {
+    let waits = agent.config.probes.iter().map(|probe| probe.how.wait_ns);
+    let (patience, late) = patience(waits.max().unwrap_or(0));
     let deadline = sys::clock::mono_now().plus(patience);
     let mut events = Events::new(4);
     // Relaxed: a flag, nothing is read through it.
     while !agent.shared.prober_gone.load(Ordering::Relaxed) {
-        if sys::clock::mono_now() >= deadline || agent.publisher.is_finished() {
-            return false;
+        if agent.publisher.is_finished() {
+            return Grace::GivenUp;
+        }
+        if sys::clock::mono_now() >= deadline {
+            return late;
         }
         let _ = agent.poller.wait(&mut events, Some(LOOK_NS));
         agent.quiet();
         while let Ok(Some(signal)) = agent.signals.read() {
             if signal != sys::signal::Signal::Hup {
-                return false;
+                return Grace::GivenUp;
             }
         }
     }
-    true
+    Grace::Ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_target_is_waited_for_until_its_closing_probes_are_over() {
+        const S: u64 = 1_000_000_000;
+        // Draining and closing took up to 2.94 waits with an address that drops everything.
+        for wait in [S / 10, S, 3 * S, 9 * S] {
+            let (patience, late) = patience(wait);
+            assert!(patience as f64 >= 2.94 * wait as f64 + S as f64, "{wait}");
+            assert_eq!(late, Grace::ClosingCut);
+        }
+        // Cut short of systemd's 90 s: closing probes, before counted ones.
+        assert_eq!(patience(20 * S), (30 * S, Grace::ClosingCut));
+        assert_eq!(patience(30 * S), (30 * S, Grace::GivenUp));
+        assert_eq!(patience(u64::MAX), (30 * S, Grace::GivenUp));
+    }
 }
