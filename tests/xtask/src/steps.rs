@@ -31,7 +31,10 @@ struct Done {
 
 /// The steps so far.
 #[derive(Default)]
-pub(crate) struct Steps(Vec<Done>);
+pub(crate) struct Steps {
+    done: Vec<Done>,
+    skipped: usize,
+}
 
 impl Steps {
     /// Runs a step; returns whether it succeeded.
@@ -42,13 +45,19 @@ impl Steps {
         let took = start.elapsed();
         let verdict = if success { "done" } else { "FAILED" };
         println!("== {name}: {verdict} in {:.1} s", took.as_secs_f64());
-        self.0.push(Done {
+        self.done.push(Done {
             name: name.to_owned(),
             took,
             success,
             counts,
         });
         success
+    }
+
+    /// A step that cannot run here: said, counted, and no failure.
+    pub(crate) fn skip(&mut self, name: &str, why: &str) {
+        println!("\n== {name}: skipped, {why}");
+        self.skipped += 1;
     }
 
     /// Runs a command as a step.
@@ -65,18 +74,26 @@ impl Steps {
     /// The table of times, and the verdict.
     pub(crate) fn finish(&self) -> ExitCode {
         println!();
-        for done in &self.0 {
+        for done in &self.done {
             let verdict = if done.success { "" } else { "  FAILED" };
             println!("{:>8.1} s  {}{verdict}", done.took.as_secs_f64(), done.name);
         }
-        let total: Duration = self.0.iter().map(|done| done.took).sum();
+        let total: Duration = self.done.iter().map(|done| done.took).sum();
         println!("{:>8.1} s  in all", total.as_secs_f64());
         // Test runners print their own counts; the checks among the steps have nobody else.
-        let checks = || self.0.iter().filter(|done| done.counts == Counts::AsOne);
+        let checks = || {
+            let done = self.done.iter();
+            done.filter(|done| done.counts == Counts::AsOne)
+        };
         let failed = checks().filter(|done| !done.success).count();
         if checks().count() > 0 {
-            println!("{} passed, {failed} failed", checks().count() - failed);
+            let skipped = match self.skipped {
+                0 => String::new(),
+                count => format!(", {count} skipped"),
+            };
+            let passed = checks().count() - failed;
+            println!("{passed} passed, {failed} failed{skipped}");
         }
-        code(self.0.iter().all(|done| done.success))
+        code(self.done.iter().all(|done| done.success))
     }
 }

@@ -164,18 +164,28 @@ fn lab(steps: &mut Steps, environment: &[(&str, String)]) {
     ]);
     cargo.envs(environment.iter().map(|(name, value)| (name, value)));
     if !is_root() {
-        // sudo keeps no environment: hand on what the tests look at.
-        let mut runner = String::from("sudo env");
-        for (name, value) in environment {
-            runner += &format!(" {name}={value}");
-        }
-        if let Ok(path) = std::env::var("PATH") {
-            runner += &format!(" PATH={path}:/usr/sbin:/sbin");
-        }
-        let triple = host_triple().to_uppercase().replace('-', "_");
-        cargo.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner);
+        let path = std::env::var("PATH").ok();
+        let runner = runner_as_root(environment, path.as_deref());
+        cargo.args([
+            "--config",
+            &format!("target.{}.runner={runner}", host_triple()),
+        ]);
     }
     steps.command("lab tests", Counts::Itself, &mut cargo);
+}
+
+/// A runner for cargo's configuration: sudo keeps no environment, so what the tests look at
+/// is handed on. A list, since cargo would split a string at the spaces of a path.
+fn runner_as_root(environment: &[(&str, String)], path: Option<&str>) -> String {
+    let mut words = vec!["sudo".to_owned(), "env".to_owned()];
+    words.extend(
+        environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    words.extend(path.map(|path| format!("PATH={path}:/usr/sbin:/sbin")));
+    // Debug quotes as a basic string of TOML does.
+    format!("{words:?}")
 }
 
 fn host_triple() -> String {
@@ -186,18 +196,29 @@ fn host_triple() -> String {
     line.unwrap_or("x86_64-unknown-linux-gnu").to_owned()
 }
 
-/// Every fuzz target for so long, where cargo-fuzz and a nightly are.
+/// Every fuzz target for so long, where cargo-fuzz and a nightly are; CI gets cargo-fuzz.
 fn fuzz(steps: &mut Steps, seconds: u32) {
     let folder = root().join("tests/fuzz");
     if !folder.join("Cargo.toml").exists() {
         return;
     }
-    if !works(cargo_nightly().args(["fuzz", "--version"])) {
-        println!("\nfuzz targets are not run: no cargo-fuzz with a nightly toolchain");
+    // Not every machine may install one, CI's neither: said and counted, but no failure.
+    if !works(cargo_nightly().arg("--version")) {
+        steps.skip("fuzz targets", "no nightly toolchain");
         return;
     }
-    let list = cargo_nightly()
-        .args(["fuzz", "list", "--fuzz-dir"])
+    if !works(tools::cargo_fuzz().arg("--version")) {
+        if !is_ci() {
+            steps.skip("fuzz targets", "no cargo-fuzz (cargo install cargo-fuzz)");
+            return;
+        }
+        let install = &mut tools::install_cargo_fuzz();
+        if !steps.command("cargo-fuzz", Counts::AsOne, install) {
+            return;
+        }
+    }
+    let list = tools::cargo_fuzz()
+        .args(["list", "--fuzz-dir"])
         .arg(&folder)
         .output();
     let targets = match list {
@@ -214,8 +235,8 @@ fn fuzz(steps: &mut Steps, seconds: u32) {
         if let Err(error) = std::fs::create_dir_all(&found) {
             println!("{}: {error}", found.display());
         }
-        let mut fuzz = cargo_nightly();
-        fuzz.args(["fuzz", "run", "--fuzz-dir"])
+        let mut fuzz = tools::cargo_fuzz();
+        fuzz.args(["run", "--fuzz-dir"])
             .arg(&folder)
             .arg("--target-dir")
             .arg(target().join("fuzz"))
@@ -240,6 +261,13 @@ mod tests {
         let none = Options::parse(&[]).expect("nothing is fine");
         assert!(!none.long && !none.checked);
         assert!(Options::parse(&["--lnog"]).is_err());
+    }
+
+    #[test]
+    fn a_runner_keeps_spaces() {
+        let runner = runner_as_root(&[("A", "/a b/\"c\"".into())], Some("/bin"));
+        let expected = r#"["sudo", "env", "A=/a b/\"c\"", "PATH=/bin:/usr/sbin:/sbin"]"#;
+        assert_eq!(runner, expected);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::{machine, packages};
 
 /// The version of the independent STAMP peer.
 const STAMP_SUITE: &str = "0.8.0";
+/// The version of cargo-fuzz that CI builds where there is none.
+const CARGO_FUZZ: &str = "0.13.2";
 /// The version of scapy with a STAMP layer.
 const SCAPY: &str = "2.6.1";
 
@@ -39,6 +41,32 @@ pub(crate) fn stamp_suite() -> Result<PathBuf> {
         );
     }
     Ok(program)
+}
+
+/// The cargo-fuzz on the path, or the one of [`install_cargo_fuzz`], on a nightly toolchain.
+pub(crate) fn cargo_fuzz() -> Command {
+    let mut cargo = machine::cargo_nightly();
+    let own = machine::target().join("tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([own]);
+    if let Ok(path) = std::env::join_paths(folders) {
+        cargo.env("PATH", path);
+    }
+    cargo.arg("fuzz");
+    cargo
+}
+
+/// Builds cargo-fuzz where a cached target folder keeps it.
+pub(crate) fn install_cargo_fuzz() -> Command {
+    let folder = machine::target().join("tools");
+    let mut cargo = machine::cargo();
+    cargo
+        .args(["install", "cargo-fuzz", "--locked", "--quiet"])
+        .args(["--version", CARGO_FUZZ, "--root"])
+        .arg(&folder)
+        .arg("--target-dir")
+        .arg(folder.join("build"));
+    cargo
 }
 
 /// A Python that has scapy; in an environment of its own.
