@@ -1,11 +1,12 @@
 //! A running agent of a test: its folder, its process, its log and its HTTP.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -86,15 +87,38 @@ pub(crate) fn run(arguments: &[&str]) -> Result<Output> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
+    // Read while it runs: it would wait for ever before a full pipe.
+    let stdout = drain(child.stdout.take().context("no standard output")?);
+    let stderr = drain(child.stderr.take().context("no standard error")?);
     let end = Instant::now() + PATIENCE;
-    while child.try_wait()?.is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
         if Instant::now() > end {
             child.kill()?;
+            child.wait()?;
             bail!("{arguments:?} did not end");
         }
         std::thread::sleep(LOOK);
-    }
-    Ok(child.wait_with_output()?)
+    };
+    let read = |pipe: Drain| pipe.join().ok().context("a reader panicked");
+    Ok(Output {
+        status,
+        stdout: read(stdout)??,
+        stderr: read(stderr)??,
+    })
+}
+
+type Drain = JoinHandle<std::io::Result<Vec<u8>>>;
+
+/// Reads a pipe to its end in a thread of its own.
+fn drain(mut pipe: impl Read + Send + 'static) -> Drain {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text)?;
+        Ok(text)
+    })
 }
 
 /// A run that must fail: its exit code and its one line.
