@@ -61,11 +61,12 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
         if !probes.join() {
             failures.push("the probe thread died".to_owned());
         }
-        if let Some(Err(failure)) = records.map(Writer::finish) {
-            failures.push(failure.message);
-        }
     } else if ended == Grace::GivenUp {
         failures.push("probes in flight were given up".to_owned());
+    }
+    // However it ended: what was decided is on the ring, and must be on the disk.
+    if let Some(Err(failure)) = records.map(Writer::finish) {
+        failures.push(failure.message);
     }
     if reflector.is_some_and(|reflector| !reflector.stop()) {
         failures.push("the reflect thread died".to_owned());

@@ -7,6 +7,8 @@ mod device;
 mod privileges;
 #[path = "agent/rig.rs"]
 mod rig;
+#[path = "agent/stop.rs"]
+mod stop;
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -65,6 +67,7 @@ fn main() {
         .collect();
     trials.extend(privileges::trials());
     trials.extend(device::trials());
+    trials.extend(stop::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
