@@ -1,12 +1,13 @@
 //! The numbers are the path's own: nothing lost or skipped where nothing is lost, and
 //! delays that are what the relay really did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::relay::Delay;
+use base::Direction;
 use lab::relay::truth::held_both_ways_ns;
+use lab::relay::{Delay, Record};
 use lab::{Direct, Impairment, Lab, LinkOptions, RelayConfig, Relayed};
 use libtest_mimic::Trial;
 use netsonde_e2e::{missing, netsonde, trial};
@@ -117,9 +118,13 @@ fn records(text: &str) -> Result<BTreeMap<u32, Measured>> {
     Ok(measured)
 }
 
-/// What is left of each delay when the relay's own holding is taken away: round trip,
-/// forward, reverse; in nanoseconds, sorted.
-fn residues(config: &RelayConfig, count: usize) -> Result<[Vec<i64>; 3]> {
+/// What is left of the delays of some probes when the relay's own holding is taken away:
+/// round trip, forward, reverse; in nanoseconds, sorted.
+type Residues = [Vec<i64>; 3];
+
+/// The residues of those that the relay was told to hold, and of those that it was not. For
+/// the round trip, of those held either way, and neither way.
+fn residues(config: &RelayConfig, count: usize) -> Result<(Residues, Residues)> {
     let binary = netsonde()?;
     let lab = Lab::new()?;
     let mut net = Relayed::new(&lab, LinkOptions::default(), config)?;
@@ -154,48 +159,55 @@ fn residues(config: &RelayConfig, count: usize) -> Result<[Vec<i64>; 3]> {
         measured.len(),
         held.len()
     );
-    let mut residues = [Vec::new(), Vec::new(), Vec::new()];
+    // By the plan, not by how long it took: a late undelayed packet is undelayed.
+    let [delayed_forward, delayed_reverse] = Direction::ALL.map(|way| {
+        let delayed = log.of(way).filter(|record| record.due_ns > record.in_ns);
+        delayed.filter_map(Record::probe).collect::<BTreeSet<_>>()
+    });
+    let (mut delayed, mut undelayed) = (Residues::default(), Residues::default());
     for (seq, one) in &measured {
+        let held_up = (delayed_forward.contains(seq), delayed_reverse.contains(seq));
         let [forward, reverse] = held
             .get(seq)
             .context("not in the relay's log")?
             .map(u64::cast_signed);
-        residues[0].push(one.rtt_ns - forward - reverse);
-        residues[1].push(one.forward_ns - forward);
-        residues[2].push(one.reverse_ns - reverse);
+        for (way, late, ns) in [
+            (0, held_up.0 || held_up.1, one.rtt_ns - forward - reverse),
+            (1, held_up.0, one.forward_ns - forward),
+            (2, held_up.1, one.reverse_ns - reverse),
+        ] {
+            let side = if late { &mut delayed } else { &mut undelayed };
+            side[way].push(ns);
+        }
     }
-    for way in &mut residues {
+    for way in delayed.iter_mut().chain(&mut undelayed) {
+        ensure!(way.len() >= count / 20, "only {} of a kind", way.len());
         way.sort_unstable();
     }
-    Ok(residues)
+    Ok((delayed, undelayed))
 }
 
 fn quantile(sorted: &[i64], per_mille: usize) -> i64 {
     sorted[(sorted.len() - 1) * per_mille / 1000]
 }
 
-/// Delays of 100 us to 20 ms, another for every probe, in both directions.
+/// Delays of 100 us to 20 ms, another for every probe, in both directions; every other
+/// block of packets has none, so that what the path takes by itself is known from the same
+/// run. Blocks, since the relay keeps the order: one behind a held one is held too.
 fn delays() -> Result<()> {
-    let undelayed = residues(
-        &RelayConfig {
-            realtime: Some(20),
-            ..RelayConfig::new(1)
-        },
-        2_000,
-    )?;
-    let steps = |factor: u64| {
-        (1..=40)
-            .map(|n| n * factor % 20_000_000 + 100_000)
-            .collect()
+    let way = |factor: u64, block: u64| {
+        let held = (1..=block).map(|n| n * factor % 20_000_000 + 100_000);
+        let list = (0..block).map(|_| 0).chain(held).collect();
+        Impairment::default().with_delay(Delay::List(list))
     };
-    let way = |factor| Impairment::default().with_delay(Delay::List(steps(factor)));
     let config = RelayConfig {
-        forward: way(7_919_000),
-        reverse: way(3_571_000),
+        // Two lengths, for probes that are held both ways, either way and neither way.
+        forward: way(7_919_000, 80),
+        reverse: way(3_571_000, 40),
         realtime: Some(20),
         ..RelayConfig::new(1)
     };
-    let delayed = residues(&config, 2_000)?;
+    let (delayed, undelayed) = residues(&config, 4_000)?;
     for (way, name) in ["round trip", "forward", "reverse"].iter().enumerate() {
         let base = quantile(&undelayed[way], 500);
         let mut off: Vec<i64> = delayed[way].iter().map(|ns| (ns - base).abs()).collect();
