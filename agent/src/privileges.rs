@@ -51,9 +51,16 @@ impl Identity {
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
+    uid() == Some(0)
+}
+
+/// Whom this process runs as.
+pub fn uid() -> Option<u32> {
     // The owner of our own /proc entry; needs no call of our own.
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+    std::fs::metadata("/proc/self")
+        .ok()
+        .map(|entry| entry.uid())
 }
 
 /// While there are capabilities: this thread, and so the first that it starts, becomes

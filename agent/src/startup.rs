@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sys::signal::Signal;
 
 use crate::cli::AgentArgs;
-use crate::config::{Config, ConfigError, report, saved};
+use crate::config::{Config, ConfigError, Kept, report, saved};
 use crate::exit::{Exit, Failure};
 use crate::opener::Opener;
 use crate::output::records;
@@ -69,8 +69,15 @@ fn load(args: &AgentArgs) -> Result<Loaded, Failure> {
         }
         Err(error) => error,
     };
-    let folder = state_directory(&crate::config::state_directory_of(&args.config));
-    match saved::load(&folder, &args.config) {
+    let kept = Kept::of(&args.config, &args.set);
+    let identity = Identity::of(kept.user.as_deref(), privileges::is_root());
+    let service = identity.ids().map(|(uid, _)| uid);
+    let owners: Vec<u32> = [Some(0), privileges::uid(), service]
+        .into_iter()
+        .flatten()
+        .collect();
+    let folder = state_directory(&kept.state_directory);
+    match saved::load(&folder, &args.config, &kept, &owners) {
         Ok(Some(config)) => Ok(Loaded {
             config,
             rejected: Some(error),

@@ -285,18 +285,60 @@ fn typed(tree: &Node) -> Result<(Text, Vec<String>), ConfigError> {
     Ok((text, unknown.warnings.into_inner()))
 }
 
-/// The state directory that a configuration names even if it is otherwise wrong.
-pub fn state_directory_of(path: &Path) -> PathBuf {
-    let named = || -> Option<String> {
-        let tree = Node::parse("", &std::fs::read_to_string(path).ok()?).ok()?;
-        match &tree.get("agent")?.get("state_directory")?.value {
-            tree::Value::String(text) => Some(text.clone()),
-            _ => None,
+/// What decides about privileges, as the present configuration says it even if it is
+/// otherwise wrong. A configuration that was saved has no say in it: it lies where the
+/// service's user can write, and is read by root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// `agent.user`.
+    pub user: Option<String>,
+    /// `agent.state_directory`.
+    pub state_directory: PathBuf,
+    /// `agent.realtime`.
+    pub realtime: bool,
+}
+
+impl Kept {
+    /// From what can be read of the files and the overrides; else the defaults.
+    pub fn of(path: &Path, overrides: &[String]) -> Self {
+        let mut tree = Node::empty("");
+        for path in files(path).unwrap_or_else(|_| vec![path.to_owned()]) {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            if let Ok(part) = Node::parse("", &text) {
+                tree.merge(part);
+            }
         }
-    };
-    named()
-        .unwrap_or_else(|| text::Agent::default().state_directory)
-        .into()
+        for assignment in overrides {
+            // What cannot be set is what is wrong with it.
+            let _ = tree.set(assignment);
+        }
+        let value = |key: &str| Some(&tree.get("agent")?.get(key)?.value);
+        let default = text::Agent::default();
+        let text = |key: &str, default: String| match value(key) {
+            Some(tree::Value::String(text)) => text.clone(),
+            _ => default,
+        };
+        Self {
+            user: rules::validate_user(&text("user", default.user.clone()))
+                .unwrap_or(Some(default.user)),
+            state_directory: text("state_directory", default.state_directory).into(),
+            realtime: match value("realtime") {
+                Some(tree::Value::Boolean(realtime)) => *realtime,
+                _ => default.realtime,
+            },
+        }
+    }
+
+    /// As a part that overrides another.
+    fn node(&self) -> Result<Node, ConfigError> {
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let user = quoted(self.user.as_deref().unwrap_or(""));
+        let folder = quoted(&self.state_directory.to_string_lossy());
+        let realtime = self.realtime;
+        let text =
+            format!("[agent]\nuser = {user}\nstate_directory = {folder}\nrealtime = {realtime}\n");
+        Node::parse("", &text)
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -269,9 +269,10 @@ fn overrides_and_missing_files_say_what_they_are() {
 
 #[test]
 fn the_state_directory_of_a_broken_file_is_still_found() {
-    let folder = Folder::new();
-    let path = folder.write("a.toml", "x = 1\n[agent]\nstate_directory = '/s'\n");
-    assert_eq!(state_directory_of(&path), Path::new("/s"));
-    let path = folder.write("b.toml", "x = \n");
-    assert_eq!(state_directory_of(&path), Path::new("/var/lib/netsonde"));
+    let place = Folder::new();
+    let path = place.write("a.toml", "x = 1\n[agent]\nstate_directory = '/s'\n");
+    let folder = |path: &Path| Kept::of(path, &[]).state_directory;
+    assert_eq!(folder(&path), Path::new("/s"));
+    let path = place.write("b.toml", "x = \n");
+    assert_eq!(folder(&path), Path::new("/var/lib/netsonde"));
 }
