@@ -2,74 +2,15 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::{Finished, Host, Running};
-use libtest_mimic::Trial;
-use netsonde_e2e::{missing, missing_program, netsonde, trial};
+use netsonde_e2e::{missing, missing_program, netsonde};
 use serde_json::Value;
 
-/// How long anything may take to start or to end.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
-
-/// A machine that stands still for so long makes answers late that a test takes for granted.
-const STALL: Duration = Duration::from_millis(50);
-/// How often a test is tried on such a machine.
-const ATTEMPTS: u32 = 3;
-
-/// A test that is repeated if it failed while the machine stood still, by a witness of its
-/// own: a failure on a machine that did not is one.
-pub(crate) fn steady_trial(
-    name: &str,
-    needs: impl FnOnce() -> Option<String>,
-    test: impl Fn() -> Result<()> + Send + 'static,
-) -> Trial {
-    trial(name, needs, move || {
-        for _ in 1..ATTEMPTS {
-            let (result, stall) = with_witness(&test);
-            match result {
-                Err(error) if stall > STALL => {
-                    println!("once more, the machine stood still for {stall:?}: {error:.100}");
-                }
-                result => return result,
-            }
-        }
-        test()
-    })
-}
-
-/// Runs a test beside a thread that does nothing but sleep; how late it woke at worst.
-fn with_witness(test: &impl Fn() -> Result<()>) -> (Result<()>, Duration) {
-    let nap = Duration::from_millis(5);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let witness = scope.spawn(|| {
-            let mut worst = Duration::ZERO;
-            // Relaxed: it orders nothing; one nap more does no harm.
-            while !done.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                std::thread::sleep(nap);
-                worst = worst.max(begun.elapsed().saturating_sub(nap));
-            }
-            worst
-        });
-        let end = SetOnDrop(&done);
-        let result = test();
-        drop(end);
-        (result, witness.join().unwrap_or_default())
-    })
-}
-
-/// Ends the witness after a panic too.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
+/// How long anything may take to start or to end. A limit, never a wait: it may be long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a test needs that runs a Python script besides the binary.
 pub(crate) fn missing_python() -> Option<String> {

@@ -7,20 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use lab::{Direct, Lab, LinkOptions};
 use libtest_mimic::Trial;
+use netsonde_e2e::trial;
 use serde_json::Value;
 
-use crate::commands::{Pinged, Plain, missing_python, number, ping, steady_trial};
+use crate::commands::{Pinged, Plain, missing_python, number, ping};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = FAULTS
         .iter()
         .map(|fault| {
             let name = format!("faults::{}", fault.name);
-            steady_trial(&name, missing_python, || misbehaves(fault))
+            trial(&name, missing_python, || misbehaves(fault))
         })
         .collect();
     let name = "faults::nothing_but_rubbish";
-    trials.push(steady_trial(name, missing_python, nothing_but_rubbish));
+    trials.push(trial(name, missing_python, nothing_but_rubbish));
     trials
 }
 
@@ -156,11 +157,7 @@ fn misbehaves(fault: &Fault) -> Result<()> {
     let words = format!("--fault {} --every 10 --other 10.0.0.9", fault.name);
     let plain = Plain::start(&net.b, to, &words)?;
     let unheard = net.a.stack_counter("UdpNoPorts")?;
-    let pinged = ping(
-        &net.a,
-        to,
-        &format!("-c 200 -i 3ms -W 500ms {}", fault.words),
-    )?;
+    let pinged = ping(&net.a, to, &format!("-c 200 -i 3ms -W 5s {}", fault.words))?;
     let told = plain.stop()?;
     let unheard = net.a.stack_counter("UdpNoPorts")? - unheard;
     pinged.check_sum()?;
@@ -264,7 +261,7 @@ fn nothing_but_rubbish() -> Result<()> {
         let to = net.b.address(v6);
         let words = format!("--fault {fault} --every 1 --good-first 0");
         let plain = Plain::start(&net.b, to, &words)?;
-        let words = "-c 100 -i 3ms -W 500ms --protocol stamp -s 120";
+        let words = "-c 100 -i 3ms -W 5s --protocol stamp -s 120";
         let pinged = ping(&net.a, to, words)?;
         let told = plain.stop()?;
         pinged.check_sum()?;

@@ -10,12 +10,10 @@ use lab::relay::truth::held_both_ways_ns;
 use lab::relay::{Delay, Impairment, RelayConfig, RelayLog, Truth};
 use lab::{Direct, Host, Lab, LinkOptions, Relayed, Running};
 use libtest_mimic::Trial;
-use netsonde_e2e::missing;
+use netsonde_e2e::{missing, trial};
 use serde_json::Value;
 
-use crate::commands::{
-    PATIENCE, Pinged, Plain, Reflecting, missing_python, number, ping, steady_trial, tool,
-};
+use crate::commands::{PATIENCE, Pinged, Plain, Reflecting, missing_python, number, ping, tool};
 
 /// What the relay holds every packet, each way.
 const DELAY_NS: u64 = 5_000_000;
@@ -26,29 +24,29 @@ pub(crate) fn trials() -> Vec<Trial> {
         let family = if v6 { "ipv6" } else { "ipv4" };
         for stateful in [true, false] {
             let kind = if stateful { "stateful" } else { "stateless" };
-            trials.push(steady_trial(
+            trials.push(trial(
                 &format!("interop::stamp_suite_reflects_{family}_{kind}"),
                 missing_suite,
                 move || suite_reflects(v6, stateful),
             ));
-            trials.push(steady_trial(
+            trials.push(trial(
                 &format!("interop::plain_reflector_{family}_{kind}"),
                 missing_python,
                 move || plain_reflects(v6, stateful),
             ));
         }
-        trials.push(steady_trial(
+        trials.push(trial(
             &format!("interop::stamp_suite_sends_{family}"),
             missing_suite,
             move || suite_sends(v6),
         ));
     }
-    trials.push(steady_trial(
+    trials.push(trial(
         "interop::twamp_light_answers_with_41_octets",
         missing_python,
         twamp_light,
     ));
-    trials.push(steady_trial(
+    trials.push(trial(
         "interop::numbers_wrap_and_restart",
         missing_python,
         wraps_and_restarts,
@@ -180,7 +178,7 @@ fn suite_reflects(v6: bool, stateful: bool) -> Result<()> {
             if theirs != "NTP" && size != "-s 1400" {
                 continue;
             }
-            let words = format!("-c 100 -i 3ms --timestamp-format {ours} {size}");
+            let words = format!("-c 100 -i 3ms -W 5s --timestamp-format {ours} {size}");
             let lab = Lab::new()?;
             let mut net = five_milliseconds(&lab)?;
             let to = net.b.address(v6);
@@ -228,7 +226,7 @@ fn suite_sends(v6: bool) -> Result<()> {
             "--send-delay",
             "3",
         ]);
-        args.extend(["-L", "1", "-R", "--output-format", "json"]);
+        args.extend(["-L", "5", "-R", "--output-format", "json"]);
         args.extend(words.split_whitespace());
         let finished = net.a.spawn(suite()?, &args)?.finish(PATIENCE)?;
         let log = net.stop()?;
@@ -289,7 +287,7 @@ fn plain_reflects(v6: bool, stateful: bool) -> Result<()> {
         let to = net.b.address(v6);
         let kind = if stateful { "" } else { "--stateless" };
         let plain = Plain::start(&net.b, to, kind)?;
-        let pinged = ping(&net.a, to, &format!("-c 300 -i 3ms -W 500ms {words}"))?;
+        let pinged = ping(&net.a, to, &format!("-c 300 -i 3ms -W 5s {words}"))?;
         plain.stop()?;
         let log = net.stop()?;
         pinged.check_sum()?;
@@ -354,7 +352,7 @@ fn twamp_light() -> Result<()> {
         let net = Direct::new(&lab, LinkOptions::default())?;
         let to = net.b.address(v6);
         let plain = Plain::start(&net.b, to, "--twamp-light")?;
-        let pinged = ping(&net.a, to, &format!("-c 100 -i 3ms {words}"))?;
+        let pinged = ping(&net.a, to, &format!("-c 100 -i 3ms -W 5s {words}"))?;
         let told = plain.stop()?;
         check_clean(&pinged, 100)?;
         check_directions(&pinged, true)?;
@@ -372,7 +370,7 @@ fn wraps_and_restarts() -> Result<()> {
     let to = net.b.address(false);
     // The reflector's numbers pass 2^32 in the middle.
     let plain = Plain::start(&net.b, to, "--first 4294967250")?;
-    let pinged = ping(&net.a, to, "-c 100 -i 3ms")?;
+    let pinged = ping(&net.a, to, "-c 100 -i 3ms -W 5s")?;
     plain.stop()?;
     check_clean(&pinged, 100)?;
     check_directions(&pinged, true)?;
@@ -386,7 +384,7 @@ fn wraps_and_restarts() -> Result<()> {
     ensure!(theirs.contains(&u64::from(u32::MAX)) && theirs.contains(&0));
 
     let plain = Plain::start(&net.b, to, "--restart-after 50")?;
-    let pinged = ping(&net.a, to, "-c 100 -i 3ms")?;
+    let pinged = ping(&net.a, to, "-c 100 -i 3ms -W 5s")?;
     plain.stop()?;
     pinged.check_sum()?;
     ensure!(
