@@ -2,14 +2,18 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::Lab;
+use lab::{Host, Lab};
 use libtest_mimic::Trial;
 use netsonde_e2e::{missing, netsonde, trial};
 
 const METRICS: &str = "127.0.0.1:9862";
+/// By when ten answers of each target must be in.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// As a scraper would: the memory is that of an agent which is scraped now and then.
+const BETWEEN_SCRAPES: Duration = Duration::from_secs(1);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -85,15 +89,12 @@ fn run(targets: u32) -> Result<Run> {
 
     let mut agent = host.spawn(&binary, &["agent", "--config", config])?;
     // Every series has its buckets after some probes, and a scrape takes what it takes.
-    std::thread::sleep(Duration::from_secs(15));
-    let sent = host.run("curl", &["-s", &format!("http://{METRICS}/metrics")])?;
-    let sent: f64 = sent
-        .lines()
-        .filter(|line| line.starts_with("netsonde_probe_received_packets_total{"))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum();
-    ensure!(sent >= f64::from(targets) * 10.0, "only {sent} answers");
-    ensure!(!agent.has_ended()?, "{}", agent.stderr());
+    let limit = Instant::now() + PATIENCE;
+    while received(&host)? < f64::from(targets) * 10.0 {
+        ensure!(!agent.has_ended()?, "{}", agent.stderr());
+        ensure!(Instant::now() < limit, "only {} answers", received(&host)?);
+        std::thread::sleep(BETWEEN_SCRAPES);
+    }
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
     let resident_kib = status
         .lines()
@@ -106,6 +107,19 @@ fn run(targets: u32) -> Result<Run> {
         typical_kib,
         most_kib,
     })
+}
+
+/// Answers so far, of all targets; none while the agent does not listen yet.
+fn received(host: &Host) -> Result<f64> {
+    // Its failure is no error of ours: the agent may still be starting.
+    let script = format!("curl -s http://{METRICS}/metrics || true");
+    let metrics = host.run("sh", &["-c", &script])?;
+    let counted = metrics
+        .lines()
+        .filter(|line| line.starts_with("netsonde_probe_received_packets_total{"));
+    Ok(counted
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum())
 }
 
 /// Loopback addresses, once a second each.
