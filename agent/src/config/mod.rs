@@ -248,6 +248,7 @@ impl Config {
     ///
     /// # Errors
     /// The first thing that is wrong.
+    #[cfg(test)]
     pub fn parse(source: &str, text: &str) -> Result<Self, ConfigError> {
         Self::from_tree(&Node::parse(source, text)?)
     }
