@@ -251,6 +251,9 @@ fn child(socket: &OwnedFd, allowed: &Allowed, user: Option<(u32, u32)>) -> io::R
         None => sys::privilege::keep_only(&keep)?,
     };
     sys::privilege::verify_only(&keep, bounding).map_err(io::Error::other)?;
+    if let Some(ids) = user {
+        crate::privileges::verify_ids(ids)?;
+    }
     // After the change of user, which clears it.
     sys::process::set_parent_death_signal(sys::signal::Signal::Kill)?;
     sys::process::set_name("netsonde-opener")?;

@@ -70,7 +70,7 @@ fn load(args: &AgentArgs) -> Result<Loaded, Failure> {
         Err(error) => error,
     };
     let kept = Kept::of(&args.config, &args.set);
-    let identity = Identity::of(kept.user.as_deref(), privileges::is_root());
+    let identity = Identity::of(kept.user.as_deref(), privileges::is_root())?;
     let service = identity.ids().map(|(uid, _)| uid);
     let owners: Vec<u32> = [Some(0), privileges::uid(), service]
         .into_iter()
@@ -100,7 +100,7 @@ fn prepare(args: AgentArgs, loaded: Loaded) -> Result<Parts, Failure> {
         move |error: std::io::Error| Failure::incomplete(format!("{what}: {error}"))
     };
     sys::signal::block(&SIGNALS).map_err(internal("cannot block signals"))?;
-    let identity = Identity::of(config.agent.user.as_deref(), privileges::is_root());
+    let identity = Identity::of(config.agent.user.as_deref(), privileges::is_root())?;
     let held = sys::privilege::permitted().map_err(internal("cannot read capabilities"))?;
     let opener = Opener::fork(config, identity.ids())
         .map_err(internal("cannot start the opener process"))?;

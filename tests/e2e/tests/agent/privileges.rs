@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use netsonde_e2e as e2e;
 
 use crate::Named;
-use crate::rig::{Agent, Place, proc_field, signal, until};
+use crate::rig::{Agent, Place, failure, proc_field, signal, until};
 
 /// The bit of CAP_NET_RAW (include/uapi/linux/capability.h: 13).
 const NET_RAW: &str = "0000000000002000";
@@ -22,11 +22,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             (!all).then(|| "needs root".to_owned())
         })
     };
-    let tests: [Named; 6] = [
+    let tests: [Named; 7] = [
         (
             "the_agent_has_no_privilege_and_the_opener_one",
             the_agent_has_no_privilege_and_the_opener_one,
         ),
+        ("it_stays_root_only_if_told", it_stays_root_only_if_told),
         ("a_reload_gains_nothing", a_reload_gains_nothing),
         (
             "the_opener_dies_with_the_agent",
@@ -83,6 +84,29 @@ fn the_agent_has_no_privilege_and_the_opener_one() -> Result<()> {
     // The state was kept by that user.
     ensure!(place.path("state/last-valid.toml").exists());
     ensure!(agent.stop()?.success());
+    Ok(())
+}
+
+fn it_stays_root_only_if_told() -> Result<()> {
+    let place = Place::new()?;
+    let config = place.configure("user = \"netsonde-no-such\"\n")?;
+    let path = config.to_str().context("path")?;
+    let (code, line) = failure(&["agent", "--config", path])?;
+    ensure!(code == 2, "{code}: {line}");
+    ensure!(
+        line.contains("there is no user 'netsonde-no-such'; create it"),
+        "{line}"
+    );
+    let uid = |rest: &str| {
+        let agent = Agent::start(&place.configure(rest)?, &[], &[])?;
+        let uid = proc_field(&format!("/proc/{}/status", agent.pid()), "Uid")?;
+        ensure!(agent.stop()?.success());
+        anyhow::Ok(uid)
+    };
+    ensure!(uid("user = \"\"\n")? == "0\t0\t0\t0");
+    // The default: netsonde if there is one here, else nobody.
+    let default = uid("")?;
+    ensure!(!default.split('\t').any(|id| id == "0"), "{default}");
     Ok(())
 }
 
