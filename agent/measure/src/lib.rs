@@ -8,6 +8,7 @@
 pub mod delay;
 pub mod loss;
 pub mod random;
+pub mod rate;
 pub mod reflector;
 pub mod runs;
 pub mod schedule;

@@ -3,13 +3,15 @@
 //! A socket per session, so that an error of one target cannot cost another its probes
 //! (kernel-and-lab E2), and so that the kernel lets in only what comes from the target.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use measure::session::Codec;
 use sys::call::errno_of;
 use sys::socket::{Batch, ErrorBatch, Pmtu, ProbeSocket, SocketKind, SocketSpec};
+
+use wire::frame::Frame;
 
 use crate::OpenSocket;
 use crate::target::{DontFragment, TargetSpec};
@@ -19,24 +21,19 @@ use crate::target::{DontFragment, TargetSpec};
 const QUEUED_BYTES: u64 = 1_664;
 /// `SO_RCVBUF` is not asked to be larger.
 const MAX_RECEIVE_BUFFER: u64 = 8 << 20;
-/// Sends without own ids that may wait for their stamps.
-const MAX_IDS: usize = 65_536;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: ProbeSocket,
     pub(crate) local: SocketAddr,
+    pub(crate) peer: IpAddr,
     pub(crate) stamped: bool,
     /// The device says that it stamps whatever it sends.
     pub(crate) stamps_certain: bool,
     own_ids: bool,
-    /// Without own ids: the kernel's count of the oldest of `sent`, and the probes' numbers.
-    oldest_id: u32,
-    sent: VecDeque<u32>,
     overflow: u32,
     receive_buffer: usize,
-    hardware: bool,
 }
 
 /// What could not be done, on what.
@@ -150,14 +147,12 @@ impl Link {
         Ok(Self {
             socket,
             local,
+            peer: spec.address.ip(),
             stamped: mode.is_some(),
             stamps_certain: mode.is_some() && stamps_sent,
             own_ids: mode.is_some_and(|mode| mode.own_ids),
-            oldest_id: 0,
-            sent: VecDeque::new(),
             overflow: 0,
             receive_buffer,
-            hardware,
         })
     }
 
@@ -177,38 +172,24 @@ impl Link {
     pub(crate) fn send(&mut self, payload: &[u8], sequence: u32) -> Result<(), i32> {
         let id = self.own_ids.then_some(sequence);
         match self.socket.send(payload, id) {
-            Ok(_) => {
-                if self.stamped && !self.own_ids {
-                    self.sent.push_back(sequence);
-                    if self.sent.len() > MAX_IDS {
-                        self.sent.pop_front();
-                        self.oldest_id = self.oldest_id.wrapping_add(1);
-                    }
-                }
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(error) => Err(errno_of(&error).unwrap_or(0)),
         }
     }
 
-    /// The probe that a stamp's id belongs to.
-    pub(crate) fn sequence_of(&mut self, id: u32) -> Option<u32> {
+    /// The probe that a stamp is of: by the id that we gave it, else by the packet itself.
+    pub(crate) fn sequence_of(&self, id: u32, packet: &[u8], codec: &Codec) -> Option<u32> {
         if self.own_ids {
             return Some(id);
         }
-        let offset = usize::try_from(id.wrapping_sub(self.oldest_id)).ok()?;
-        let sequence = self.sent.get(offset).copied()?;
-        // Stamps come in order; with a device's stamps each probe has two.
-        let keep = if self.hardware {
-            offset.saturating_sub(64)
-        } else {
-            offset
+        let frame = Frame::parse(packet)
+            .or_else(|_| Frame::parse_ip(packet, 0))
+            .ok()?;
+        let sent = match self.socket.kind() {
+            SocketKind::Udp => packet.get(frame.payload.clone())?,
+            SocketKind::IcmpRaw | SocketKind::IcmpPing => packet.get(frame.l4..)?,
         };
-        self.sent.drain(..keep);
-        self.oldest_id = self
-            .oldest_id
-            .wrapping_add(u32::try_from(keep).unwrap_or(0));
-        Some(sequence)
+        codec.sequence_of(sent)
     }
 
     pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
@@ -240,5 +221,84 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{ClockState, TargetKey, WallNanos};
+    use measure::session::{Codec, IcmpCodec, MAX_PAYLOAD, Marking, StampCodec};
+    use sys::socket::ErrorItem;
+    use wire::stamp::TimestampFormat;
+
+    use super::*;
+
+    /// Sends probes of every size and reads their stamps as a kernel before 6.13 gives them.
+    fn stamps_by_their_packets(address: SocketAddr, kind: SocketKind, codec: &Codec) {
+        let mut open = crate::direct();
+        let spec = TargetSpec::new(TargetKey(0), address);
+        let mut link = match Link::open(&spec, kind, &mut open) {
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => return,
+            other => other.expect("a socket"),
+        };
+        link.socket.enable_quoting_stamps(false).expect("stamps");
+        link.own_ids = false;
+        let mut errors = ErrorBatch::new(64, MAX_PAYLOAD + 128);
+        let mut packet = [0; MAX_PAYLOAD];
+        let mut found = Vec::new();
+        // Numbers that are no count of packets, among packets that are no probes.
+        let numbers: Vec<u32> = (0..50).map(|n| 7 + 13 * n).collect();
+        for number in &numbers {
+            let now = WallNanos(1);
+            let (len, _) = codec.emit(
+                &mut packet,
+                *number,
+                Marking::Plain,
+                now,
+                ClockState::UNKNOWN,
+            );
+            link.send(&packet[..len], *number).expect("sent");
+            link.send(&[0; 10], 0).expect("sent");
+            let patience = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while !found.contains(number) && std::time::Instant::now() < patience {
+                link.receive_errors(&mut errors).expect("readable");
+                for item in errors.iter() {
+                    if let ErrorItem::Stamp {
+                        id, packet, kernel, ..
+                    } = item
+                    {
+                        assert!(kernel.is_some());
+                        found.extend(link.sequence_of(id, packet, codec));
+                    }
+                }
+            }
+        }
+        assert_eq!(found, numbers, "{address} {kind:?}");
+    }
+
+    #[test]
+    fn stamps_find_their_probes_without_own_ids() {
+        for ip in ["127.0.0.1", "::1"] {
+            let silent = std::net::UdpSocket::bind((ip, 0)).expect("a port");
+            let address = silent.local_addr().expect("bound");
+            for payload in [None, Some(1_400)] {
+                let codec = Codec::Stamp(StampCodec {
+                    ssid: 5,
+                    format: TimestampFormat::Ntp,
+                    payload,
+                    private_tlv: false,
+                    equal_sizes: false,
+                });
+                stamps_by_their_packets(address, SocketKind::Udp, &codec);
+            }
+            let v6 = address.is_ipv6();
+            let icmp = Codec::Icmp(IcmpCodec {
+                v6,
+                ident: 9,
+                nonce: 77,
+                payload: None,
+            });
+            stamps_by_their_packets(address, SocketKind::IcmpRaw, &icmp);
+        }
     }
 }

@@ -24,6 +24,8 @@ const MAX_REQUEST: usize = 9216;
 const BATCH: usize = 64;
 /// Batches from one socket before the others have their turn.
 const ROUNDS: usize = 8;
+/// Idle sessions are looked for this often at least.
+const SWEEP_NS: u64 = 1_000_000_000;
 const RECEIVE_BUFFER: usize = 4 << 20;
 const WAKER: u64 = u64::MAX;
 
@@ -137,10 +139,12 @@ pub fn spawn(options: Options) -> io::Result<Reflector> {
         socket.grow_receive_buffer(RECEIVE_BUFFER)?;
         poller.add(&socket, listeners.len() as u64, Interest::Read)?;
         let local = socket.local_addr()?;
+        // A socket that another thread read before has a total already.
+        let overflow = socket.memory()?.drops;
         listeners.push(Listener {
             socket,
             local,
-            overflow: 0,
+            overflow,
         });
     }
     let stats = Arc::new(ReflectorStats::default());
@@ -213,12 +217,7 @@ impl Worker {
         let mut events = Events::new(64);
         // Acquire: pairs with Release in Reflector::stop.
         while !self.stop.load(Ordering::Acquire) {
-            let timeout = if self.logic.sessions() == 0 {
-                1_000_000_000
-            } else {
-                10_000_000
-            };
-            if self.poller.wait(&mut events, Some(timeout)).is_err() {
+            if self.poller.wait(&mut events, Some(SWEEP_NS)).is_err() {
                 continue;
             }
             let now = clock::mono_now();

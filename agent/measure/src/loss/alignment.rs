@@ -203,7 +203,11 @@ impl Alignment {
         self.explained += certain;
         self.ambiguous += ambiguous;
         self.take_newest(certain + ambiguous, probe);
-        for _ in 0..gaps.saturating_sub(counted + uncounted) {
+        let others = gaps.saturating_sub(counted + uncounted);
+        // A reflector may jump as far as it likes; only so many gaps are looked at one by one.
+        let near = others.min(MAX_PENDING as u64);
+        self.misplaced[MAX_DISTANCE] += others - near;
+        for _ in 0..near {
             match self.take_older() {
                 Some(distance) => self.misplaced[distance] += 1,
                 None => self.pending.push_back(probe),

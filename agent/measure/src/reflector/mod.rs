@@ -191,6 +191,9 @@ impl Reflector {
                 })
             });
 
+        let answered = stamp::Reply::parse(payload)
+            .ok()
+            .map(|reply| (reply.sender_sequence(), reply.sender_timestamp()));
         let key = Key {
             peer: arrival.peer.ip(),
             peer_port: arrival.peer.port(),
@@ -204,7 +207,11 @@ impl Reflector {
             .session(key, arrival.now, epoch, arrival.overflow)
             .ok_or(Drop::TableFull)?;
         self.begun += u64::from(fresh);
-        if !within_rate(self.config.rate, &mut session.tokens_full_at, arrival.now) {
+        if !fresh && is_our_own(session, answered) {
+            return Err(Drop::ReflectorLoop);
+        }
+        let cost_ns = crate::rate::cost_ns(self.config.rate);
+        if !session.bucket.admits(cost_ns, BURST_NS, arrival.now) {
             session.rate_limited = session.rate_limited.wrapping_add(1);
             return Err(Drop::RateLimited);
         }
@@ -294,6 +301,20 @@ impl Reflector {
     }
 }
 
+/// What a session's rate lets through at once.
+const BURST_NS: u64 = 100_000_000;
+/// Replies that may be on their way back to us in a loop.
+const LOOP_WINDOW: u32 = 1024;
+
+/// Whether a request is another reflector's answer to a reply of ours: two of them would
+/// answer each other for ever once somebody forged a first packet. A sender's request has
+/// zeros there (or padding, which hits our own numbers once in four million).
+fn is_our_own(session: &table::Session, answered: Option<(u32, Timestamp)>) -> bool {
+    answered.is_some_and(|(number, t1)| {
+        t1.0 != [0; 8] && session.next_reply.wrapping_sub(number).wrapping_sub(1) < LOOP_WINDOW
+    })
+}
+
 /// Counts a request in its session. Returns whether the sender began its numbers anew.
 fn note(session: &mut table::Session, sequence: u32, t1: Timestamp, uncounted: bool) -> bool {
     if uncounted {
@@ -324,21 +345,6 @@ fn note(session: &mut table::Session, sequence: u32, t1: Timestamp, uncounted: b
         }
     }
     restarted
-}
-
-/// A token bucket kept as the moment when it would be full (GCRA).
-fn within_rate(rate: u32, full_at: &mut MonoNanos, now: MonoNanos) -> bool {
-    const BURST_NS: u64 = 100_000_000;
-    if rate == 0 {
-        return true;
-    }
-    let cost = 1_000_000_000 / u64::from(rate);
-    let from = (*full_at).max(now);
-    if from.since(now) + cost > BURST_NS.max(cost) {
-        return false;
-    }
-    *full_at = from.plus(cost);
-    true
 }
 
 /// Whether a network (address, prefix length) contains an address.

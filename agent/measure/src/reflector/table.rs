@@ -42,8 +42,7 @@ pub(super) struct Session {
     pub(super) window: Window,
     /// T1 of the highest number: a lower number with a later T1 is a restart.
     pub(super) highest_t1: u64,
-    /// Token bucket: when the bucket would be full.
-    pub(super) tokens_full_at: MonoNanos,
+    pub(super) bucket: crate::rate::Bucket,
 }
 
 /// Sessions by key; memory is taken as sessions come, up to the limit, and then kept.
@@ -113,7 +112,7 @@ impl Table {
             overflow_base: overflow,
             window: Window::default(),
             highest_t1: 0,
-            tokens_full_at: MonoNanos(0),
+            bucket: crate::rate::Bucket::default(),
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.sessions[slot as usize] = session;
@@ -132,13 +131,16 @@ impl Table {
         Some(slot)
     }
 
-    /// Ends sessions idle for `idle_ns`: a slice of the table a call, all within a second.
+    /// Ends sessions idle for `idle_ns`: with each call the share of the table that the time
+    /// since the last one is of a second.
     pub(super) fn sweep(&mut self, now: MonoNanos, idle_ns: u64) -> u64 {
-        if now.since(self.swept) < 10_000_000 || self.index.is_empty() {
+        let elapsed = now.since(self.swept).min(1_000_000_000);
+        if elapsed < 10_000_000 || self.index.is_empty() {
             return 0;
         }
         self.swept = now;
-        let slice = self.sessions.len().div_ceil(100);
+        let share = self.sessions.len() as u64 * elapsed;
+        let slice = share.div_ceil(1_000_000_000);
         let mut ended = 0;
         for _ in 0..slice {
             self.sweep_at = (self.sweep_at + 1) % self.sessions.len();

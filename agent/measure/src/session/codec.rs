@@ -119,6 +119,21 @@ impl Codec {
         }
     }
 
+    /// Number of a probe of ours, from its own packet (behind the UDP header, or from the
+    /// ICMP header on).
+    #[must_use]
+    pub fn sequence_of(&self, sent: &[u8]) -> Option<u32> {
+        match self {
+            Self::Stamp(_) => stamp::Request::parse(sent)
+                .ok()
+                .map(|request| request.sequence()),
+            Self::Icmp(codec) => EchoPayload::parse(sent.get(ECHO_LEN..)?)
+                .ok()
+                .filter(|ours| ours.nonce == codec.nonce)
+                .map(|ours| ours.sequence),
+        }
+    }
+
     /// Reads a datagram. `near` is the present time, which settles the era of NTP.
     ///
     /// # Errors

@@ -234,7 +234,7 @@ impl Session {
             closed_split: Split::default(),
             boundary: 0,
             reports: Reports::default(),
-            checkpoints: std::collections::VecDeque::with_capacity(8),
+            checkpoints: std::collections::VecDeque::with_capacity(settle::MAX_CHECKPOINTS),
             reported: 0,
             settled_counted: 0,
             settled_counts: Sent::default(),

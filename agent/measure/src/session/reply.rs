@@ -257,9 +257,15 @@ impl Session {
                 }
             }
             State::Lost | State::LostLocal if !slot.late => {
-                if let Some(slot) = self.slots.get(slot.index) {
-                    slot.late = true;
-                    slot.answer = Some(answer);
+                if let Some(kept) = self.slots.get(slot.index) {
+                    kept.late = true;
+                    kept.answer = Some(answer);
+                    // It is answered, so it did leave this host: only its stamp was lost.
+                    if kept.state == State::LostLocal {
+                        kept.state = State::Lost;
+                        let counted = u64::from(slot.counted() && slot.index < self.settled);
+                        self.settled_counts.never_left -= counted;
+                    }
                 }
                 self.answered(slot.sent, &answer, out);
                 if slot.counted() {

@@ -13,6 +13,9 @@ const PUBLISH_PATIENCE_NS: u64 = 2_000_000_000;
 /// Between two loss totals, and between two sets of gauges.
 const PUBLISH_INTERVAL_NS: u64 = 100_000_000;
 
+/// Reports that may wait for the verdicts of probes before theirs.
+pub(super) const MAX_CHECKPOINTS: usize = 32;
+
 impl Session {
     /// Gives every probe whose wait has passed its verdict, and walks the verdicts in order.
     pub(super) fn settle(&mut self, now: MonoNanos, out: &mut impl FnMut(Emission)) {
@@ -154,7 +157,7 @@ impl Session {
         if index <= newest.max(self.reported) || index < self.settled_counted {
             return;
         }
-        if self.checkpoints.len() == 32 {
+        if self.checkpoints.len() == MAX_CHECKPOINTS {
             // Cumulative, so that the newer ones say it all.
             self.checkpoints.pop_front();
         }

@@ -1,28 +1,32 @@
-//! The limit on packets per second.
+//! The limit on packets per second of all targets together.
 
 use base::MonoNanos;
+use measure::rate::{Bucket, cost_ns};
 
-/// Packets per second of all targets together (GCRA).
+/// What may leave at once.
+const BURST_NS: u64 = 50_000_000;
+
+/// See the module.
 pub(super) struct Limit {
-    pub(super) cost_ns: u64,
-    pub(super) full_at: MonoNanos,
+    cost_ns: u64,
+    bucket: Bucket,
     /// No event about it before.
     pub(super) quiet_until: MonoNanos,
 }
 
 impl Limit {
-    const BURST_NS: u64 = 50_000_000;
+    /// 0 is no limit.
+    pub(super) fn new(packets_per_second: u32) -> Self {
+        let cost_ns = cost_ns(packets_per_second);
+        Self {
+            cost_ns,
+            bucket: Bucket::default(),
+            quiet_until: MonoNanos(0),
+        }
+    }
 
     pub(super) fn admits(&mut self, packets: u32, now: MonoNanos) -> bool {
-        if self.cost_ns == 0 {
-            return true;
-        }
-        let cost = self.cost_ns * u64::from(packets);
-        let from = self.full_at.max(now);
-        if from.since(now) + cost > Self::BURST_NS.max(cost) {
-            return false;
-        }
-        self.full_at = from.plus(cost);
-        true
+        self.bucket
+            .admits(self.cost_ns * u64::from(packets), BURST_NS, now)
     }
 }

@@ -38,8 +38,8 @@ const STALL_NS: u64 = 1_000_000;
 /// With `realtime`: spun before a deadline, at most (kernel-and-lab E9).
 const SPIN_NS: u64 = 60_000;
 const BATCH: usize = 64;
-/// Quoted octets of an ICMP error that are kept.
-const QUOTED: usize = 256;
+/// Octets of a quoted packet that are kept: all, where stamps come with their packet.
+const QUOTED: usize = MAX_PAYLOAD + 128;
 /// Batches read from one socket before the others have their turn.
 const ROUNDS: usize = 16;
 /// A limit that goes on biting is an event once in so long.
@@ -106,13 +106,7 @@ impl Engine {
             interval_ns: u64::MAX,
             finishing: false,
             unread: false,
-            limit: Limit {
-                cost_ns: 1_000_000_000u64
-                    .checked_div(u64::from(packets_per_second))
-                    .unwrap_or(0),
-                full_at: MonoNanos(0),
-                quiet_until: MonoNanos(0),
-            },
+            limit: Limit::new(packets_per_second),
         })
     }
 

@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 
-use base::{Gauge, LossTotals, MonoNanos, Output, Protocol, TargetKey, Why};
+use base::{
+    EventKind, Gauge, LossTotals, MonoNanos, Output, Protocol, SessionEvent, TargetKey, Why,
+};
 use measure::session::{Codec, Config, Session};
 use sys::clock;
 use sys::poll::Interest;
@@ -80,9 +82,20 @@ impl Engine {
             .iter()
             .position(Option::is_none)
             .unwrap_or(self.paths.len());
-        // Registration fails only when the kernel is out of memory; replies are then unread,
-        // and the target shows as lost.
-        let _ = self.poller.add(&new.link, index as u64, Interest::Read);
+        // Fails only when the kernel is out of memory; then replies stay unread, which must
+        // not pass for loss without a word.
+        if let Err(error) = self.poller.add(&new.link, index as u64, Interest::Read)
+            && let Some(target) = self.targets.get(&target)
+        {
+            let errno = sys::call::errno_of(&error).unwrap_or(0);
+            self.outbox.output(target.key, Output::Errno(errno));
+            let degraded = SessionEvent {
+                kind: EventKind::ComponentDegraded,
+                old: 0,
+                new: 1,
+            };
+            self.outbox.output(target.key, Output::Event(degraded));
+        }
         let mut session = Session::new(new.session, new.codec, now);
         if new.link.stamps_certain {
             session.stamps_are_certain();

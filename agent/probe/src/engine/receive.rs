@@ -73,8 +73,10 @@ impl Engine {
                     id,
                     kernel,
                     hardware,
+                    packet,
                 } => {
-                    if let Some(sequence) = path.link.sequence_of(id) {
+                    let codec = path.session.codec();
+                    if let Some(sequence) = path.link.sequence_of(id, packet, codec) {
                         let mut out = |emission| forward(outbox, key, emission);
                         path.session.tx_stamp(sequence, kernel, hardware, &mut out);
                     }
@@ -88,8 +90,10 @@ impl Engine {
                     let from = offender.unwrap_or(path.link.local.ip());
                     let mut out = |emission| forward(outbox, key, emission);
                     path.session.icmp_error(kind, code, from, &mut out);
-                    // RFC 792: type 3 code 3; RFC 4443 section 3.1: type 1 code 4.
-                    refused |= matches!((from.is_ipv4(), kind, code), (true, 3, 3) | (false, 1, 4));
+                    // RFC 792: type 3 code 3; RFC 4443 section 3.1: type 1 code 4. Of the target
+                    // itself: anybody on the way can send one.
+                    refused |= offender == Some(path.link.peer)
+                        && matches!((from.is_ipv4(), kind, code), (true, 3, 3) | (false, 1, 4));
                 }
                 // What this host refuses, `send()` has told.
                 ErrorItem::Local { .. } | ErrorItem::Unknown => {}

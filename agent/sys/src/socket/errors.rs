@@ -31,6 +31,8 @@ pub enum ErrorItem<'a> {
         kernel: Option<WallNanos>,
         /// The device's stamp, of the device's clock. With both, two items may come.
         hardware: Option<WallNanos>,
+        /// The packet, from its link layer header on; empty where ids are our own.
+        packet: &'a [u8],
     },
     /// An ICMP or ICMPv6 error about a packet that this socket sent.
     Icmp {
@@ -116,6 +118,7 @@ fn item<'a>(message: &Message<'a>) -> ErrorItem<'a> {
             id: error.data,
             kernel: at.0,
             hardware: at.1,
+            packet: message.payload,
         },
         libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => ErrorItem::Icmp {
             kind: error.kind,

@@ -240,28 +240,49 @@ impl ProbeSocket {
         }
     }
 
-    /// Stamps on what is sent (by the error queue, without the packet) and received. Right
-    /// after, a few datagrams may still come without: the kernel switches them on later.
+    /// Stamps on what is sent (by the error queue) and received. Right after, a few datagrams
+    /// may still come without: the kernel switches them on later. Where a send can name its
+    /// own id, stamps come without the packet; elsewhere with it, see
+    /// [`ProbeSocket::enable_quoting_stamps`].
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn enable_stamps(&self, hardware: bool) -> io::Result<StampMode> {
+        let own_ids = own_ids_accepted();
+        let without_packet = if own_ids {
+            libc::SOF_TIMESTAMPING_OPT_TSONLY
+        } else {
+            0
+        };
+        self.stamp(hardware, without_packet)?;
+        Ok(StampMode { own_ids })
+    }
+
+    /// As [`ProbeSocket::enable_stamps`] on a kernel before 6.13: each stamp comes with the
+    /// packet that it is of. The kernel's own count of packets is no use there, since a send
+    /// that failed may have advanced it or not (kernel-and-lab E2).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn enable_quoting_stamps(&self, hardware: bool) -> io::Result<StampMode> {
+        self.stamp(hardware, 0)?;
+        Ok(StampMode { own_ids: false })
+    }
+
+    fn stamp(&self, hardware: bool, without_packet: u32) -> io::Result<()> {
         let mut flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE
             | libc::SOF_TIMESTAMPING_RX_SOFTWARE
             | libc::SOF_TIMESTAMPING_SOFTWARE
             | libc::SOF_TIMESTAMPING_OPT_ID
-            | libc::SOF_TIMESTAMPING_OPT_TSONLY
-            | libc::SOF_TIMESTAMPING_OPT_CMSG;
+            | libc::SOF_TIMESTAMPING_OPT_CMSG
+            | without_packet;
         if hardware {
             flags |= libc::SOF_TIMESTAMPING_TX_HARDWARE
                 | libc::SOF_TIMESTAMPING_RX_HARDWARE
                 | libc::SOF_TIMESTAMPING_RAW_HARDWARE
                 | libc::SOF_TIMESTAMPING_OPT_TX_SWHW;
         }
-        self.set_stamping(flags)?;
-        Ok(StampMode {
-            own_ids: own_ids_accepted(),
-        })
+        self.set_stamping(flags)
     }
 
     /// Stamps on what is received only, for reflectors.

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
+use super::ProbeSocket;
 use super::address::{self, Address};
-use super::{ProbeSocket, is_soft};
 use crate::call::check_size;
 use crate::control::{Control, Writer};
 
@@ -101,11 +101,30 @@ fn send_past_pending_error(
     control: &mut [u8],
 ) -> io::Result<usize> {
     match send_message(fd, payload, to, control) {
-        Err(error) if error.raw_os_error().is_some_and(is_soft) => {
+        Err(error) if error.raw_os_error().is_some_and(may_be_pending) => {
             send_message(fd, payload, to, control)
         }
         result => result,
     }
+}
+
+/// Errors that ICMP leaves on a socket (net/ipv4/icmp.c icmp_err_convert, net/ipv6/icmp.c
+/// icmpv6_err_convert). Others, such as a local firewall's EPERM, are about this very packet,
+/// and a second try would hide what the firewall did.
+const fn may_be_pending(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EMSGSIZE
+            | libc::EHOSTDOWN
+            | libc::ENOPROTOOPT
+            | libc::EOPNOTSUPP
+            | libc::ENONET
+            | libc::EPROTO
+            | libc::EACCES
+    )
 }
 
 fn send_message(

@@ -133,6 +133,7 @@ fn stamps_both_ways(address: IpAddr, with_own_ids: bool) {
                     id,
                     kernel: Some(at),
                     hardware: None,
+                    ..
                 } = item
                 else {
                     panic!("unexpected {item:?}");

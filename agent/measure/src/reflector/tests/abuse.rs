@@ -209,3 +209,32 @@ proptest! {
         }
     }
 }
+
+/// One forged packet makes two reflectors on ports of their own answer each other; the first
+/// of them that gets its own numbers back says no more.
+#[test]
+fn a_forged_packet_starts_no_endless_conversation() {
+    for len in [44, 80, 1_400] {
+        let (mut left, mut right) = (reflector(Config::default()), reflector(Config::default()));
+        let at_left = between("192.0.2.2:8620", "192.0.2.1:8621");
+        let at_right = between("192.0.2.1:8621", "192.0.2.2:8620");
+        let mut packet = request(3, 9, 4, len);
+        let mut answers = 0;
+        let end = loop {
+            let turn = if answers % 2 == 0 {
+                answer(&mut left, &packet, &at_left)
+            } else {
+                answer(&mut right, &packet, &at_right)
+            };
+            match turn {
+                Ok(reply) => packet = reply,
+                Err(reason) => break reason,
+            }
+            answers += 1;
+            assert!(answers < 10, "they go on and on");
+        };
+        assert_eq!((end, answers), (Drop::ReflectorLoop, 2));
+        // A sender on that port is answered all the same.
+        assert!(answer(&mut left, &request(4, 10, 4, len), &at_left).is_ok());
+    }
+}
