@@ -75,13 +75,14 @@ impl Agent {
         let before = running.key.replace(key);
         running.address = Some(address);
         if let Some(records) = &self.records {
+            // As below: its first result must find it.
             records.name(key, &name.1);
         }
         let (slot, wanted) = (running.slot, running.wanted.clone());
         // Before its first result can come.
         self.note(Note::Session(slot, key, address.ip().to_string()));
         if let Err(why) = self.probes.add(key, address, &wanted) {
-            self.note(Note::EndSession(key));
+            self.over(key);
             self.note(Note::Problem(slot, why.clone()));
             if self.unopened.insert(name.clone()) {
                 self.tell(EventKind::ComponentDegraded, name, "", &why);
@@ -126,7 +127,15 @@ impl Agent {
     fn end_session(&mut self, key: Option<TargetKey>) {
         if let Some(key) = key {
             self.probes.remove(key);
-            self.note(Note::EndSession(key));
+            self.over(key);
+        }
+    }
+
+    /// Nobody needs this number any more.
+    fn over(&self, key: TargetKey) {
+        self.note(Note::EndSession(key));
+        if let Some(records) = &self.records {
+            records.end(key);
         }
     }
 

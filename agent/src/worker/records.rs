@@ -3,7 +3,7 @@
 //! Owns the file. What comes faster than the disk takes it is dropped by the ring and
 //! counted; the prober never waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use base::TargetKey;
+use base::{MonoNanos, TargetKey};
 
 use super::probe::Records;
 use crate::exit::Failure;
@@ -20,12 +20,33 @@ use crate::output::records::line;
 /// How long it rests when the ring is empty.
 const REST: Duration = Duration::from_millis(10);
 
+/// How long a name outlives its session: its last results may be on their way.
+const LINGER_NS: u64 = 10_000_000_000;
+
 /// Quoted names of targets by their numbers; numbers are never reused.
-pub type Names = Arc<Mutex<HashMap<TargetKey, String>>>;
+#[derive(Debug, Default)]
+struct Names {
+    of: HashMap<TargetKey, String>,
+    /// Sessions that are over, and since when, oldest first.
+    over: VecDeque<(MonoNanos, TargetKey)>,
+}
+
+impl Names {
+    /// Nothing comes from this number any more; what ended long ago is forgotten.
+    fn end(&mut self, key: TargetKey, now: MonoNanos) {
+        self.over.push_back((now, key));
+        while let Some((ended, key)) = self.over.front().copied()
+            && now.since(ended) >= LINGER_NS
+        {
+            self.of.remove(&key);
+            self.over.pop_front();
+        }
+    }
+}
 
 /// See the module.
 pub struct Writer {
-    names: Names,
+    names: Arc<Mutex<Names>>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<std::io::Result<u64>>,
 }
@@ -36,7 +57,7 @@ impl Writer {
     /// # Errors
     /// When there can be no thread.
     pub fn start(file: File, ring: Records) -> std::io::Result<Self> {
-        let names = Names::default();
+        let names = Arc::<Mutex<Names>>::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (known, stopped) = (Arc::clone(&names), Arc::clone(&stop));
         let thread = std::thread::Builder::new()
@@ -53,7 +74,13 @@ impl Writer {
     pub fn name(&self, key: TargetKey, target: &str) {
         let quoted = serde_json::Value::from(target).to_string();
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.insert(key, quoted);
+        names.of.insert(key, quoted);
+    }
+
+    /// The session of this number is over, or never began.
+    pub fn end(&self, key: TargetKey) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.end(key, sys::clock::mono_now());
     }
 
     /// Writes what is left, after the prober's end.
@@ -79,7 +106,7 @@ impl Writer {
 fn write_all(
     file: File,
     mut ring: Records,
-    names: &Names,
+    names: &Mutex<Names>,
     stop: &AtomicBool,
 ) -> std::io::Result<u64> {
     let mut out = BufWriter::with_capacity(256 << 10, file);
@@ -93,7 +120,7 @@ fn write_all(
             let names = names.lock().unwrap_or_else(PoisonError::into_inner);
             ring.drain(|(key, probe)| {
                 if result.is_ok() {
-                    let name = names.get(&key).map_or("null", String::as_str);
+                    let name = names.of.get(&key).map_or("null", String::as_str);
                     line(&mut text, name, &probe);
                     text.push('\n');
                     result = out.write_all(text.as_bytes());
@@ -107,6 +134,24 @@ fn write_all(
                 return Ok(ring.dropped());
             }
             std::thread::sleep(REST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sessions_that_are_over_do_not_pile_up() {
+        let mut names = Names::default();
+        // A target that cannot be opened, tried again every five seconds for an hour.
+        for round in 0..720_u32 {
+            let now = MonoNanos(u64::from(round) * 5_000_000_000);
+            names.of.insert(TargetKey(round), "\"a\"".to_owned());
+            names.end(TargetKey(round), now);
+            assert!(names.of.contains_key(&TargetKey(round)), "results may come");
+            assert!(names.of.len() <= 3 && names.over.len() <= 3, "{round}");
         }
     }
 }
