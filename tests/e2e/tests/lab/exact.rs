@@ -2,12 +2,14 @@
 //! duplicates, reordering, over many seeds, with our reflector and with one that knows
 //! nothing but RFC 8762.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::relay::truth::Truth;
+use base::Direction::{Forward, Reverse};
+use lab::relay::{Record, Truth, Verdict};
 use lab::{Impairment, Lab, LinkOptions, RelayConfig, RelayLog, Relayed};
 use libtest_mimic::Trial;
 use netsonde_e2e::{missing, netsonde, trial};
@@ -17,28 +19,33 @@ const PROBES: u64 = 10_000;
 /// Runs side by side: none of this is about time.
 const AT_ONCE: usize = 4;
 
+/// Of the seeds 1 to 20 those that miss R1's bound with a plain reflector, in every run,
+/// since the seed alone decides what the relay does. No algorithm can keep it always
+/// (kernel-and-lab E12): a hidden duplicate right beside a forward loss looks like a reverse
+/// loss. Of 1000 simulated seeds 54 miss it.
+const UNDECIDABLE: [u64; 2] = [2, 15];
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial(
             "exact::our_reflector_tells_every_direction",
             missing,
-            || over_seeds(20, 0, check_ours),
+            || over_seeds(20, &[], check_ours),
         ),
         trial(
             "exact::a_plain_reflector_tells_all_but_hidden_duplicates",
             missing,
-            // 18 of these 20 hold, and 946 of 1000 simulated ones.
-            || over_seeds(20, 3, check_plain),
+            || over_seeds(20, &UNDECIDABLE, check_plain),
         ),
         trial(
             "exact::without_duplicates_a_plain_reflector_is_exact",
             missing,
-            || over_seeds(4, 0, check_plain_without_duplicates),
+            || over_seeds(4, &[], check_plain_without_duplicates),
         ),
         trial(
             "exact::a_stateless_reflector_claims_no_direction",
             missing,
-            || over_seeds(2, 0, check_stateless),
+            || over_seeds(2, &[], check_stateless),
         ),
         trial(
             "exact::bursts_and_outages_have_their_shape",
@@ -48,12 +55,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Runs `check` for the seeds 1 to `count`, some at a time, and reports every failure; at
-/// most `misses` of them may be [`OutOfBound`].
-fn over_seeds(count: u64, misses: usize, check: fn(u64) -> Result<()>) -> Result<()> {
+/// Runs `check` for the seeds 1 to `count`, some at a time, and reports every failure; only
+/// the seeds in `misses` may be [`OutOfBound`].
+fn over_seeds(count: u64, misses: &[u64], check: fn(u64) -> Result<()>) -> Result<()> {
     let next = AtomicU64::new(1);
     let failures = Mutex::new(Vec::new());
-    let missed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -63,27 +69,17 @@ fn over_seeds(count: u64, misses: usize, check: fn(u64) -> Result<()>) -> Result
                         return;
                     }
                     let Err(error) = check(seed) else { continue };
-                    let list = if error.is::<OutOfBound>() {
-                        &missed
-                    } else {
-                        &failures
-                    };
-                    if let Ok(mut list) = list.lock() {
-                        list.push(format!("seed {seed}: {error:#}"));
+                    let text = format!("seed {seed}: {error:#}");
+                    if error.is::<OutOfBound>() && misses.contains(&seed) {
+                        println!("bound missed, as known: {text}");
+                    } else if let Ok(mut list) = failures.lock() {
+                        list.push(text);
                     }
                 }
             });
         }
     });
-    let mut failures = failures.into_inner().unwrap_or_default();
-    let missed = missed.into_inner().unwrap_or_default();
-    if missed.len() > misses {
-        failures.extend(missed);
-    } else {
-        for miss in &missed {
-            println!("bound missed, {} of at most {misses}: {miss}", missed.len());
-        }
-    }
+    let failures = failures.into_inner().unwrap_or_default();
     ensure!(
         failures.is_empty(),
         "{} of {count} seeds:\n{}",
@@ -109,7 +105,7 @@ fn impairment(seed: u64, duplicates: f64) -> RelayConfig {
     }
 }
 
-/// One run: what `ping --json` says of its target, and the relay's log.
+/// One run: what `ping --json` says of its target, and the relay's whole log.
 fn run(config: &RelayConfig, reflector: &[&str], ping: &[&str]) -> Result<(Value, RelayLog)> {
     let binary = netsonde()?;
     let lab = Lab::new()?;
@@ -145,7 +141,7 @@ fn run(config: &RelayConfig, reflector: &[&str], ping: &[&str]) -> Result<(Value
     }
     let document: Value = serde_json::from_str(&pinged.stdout)?;
     let target = document["targets"].get(0).context("no target")?.clone();
-    Ok((target, log.counted()))
+    Ok((target, log))
 }
 
 fn number(report: &Value, key: &str) -> Result<u64> {
@@ -198,7 +194,7 @@ fn check_reordering(report: &Value, truth: &Truth) -> Result<()> {
 
 fn check_ours(seed: u64) -> Result<()> {
     let (report, log) = run(&impairment(seed, 0.01), &[], &[])?;
-    let truth = Truth::of(&log);
+    let truth = Truth::of(&log.counted());
     check_totals(&report, &truth)?;
     let keys = [
         "lost_forward",
@@ -250,8 +246,7 @@ fn check_bound(report: &Value, truth: &Truth, unanswered_closing: u64) -> Result
     Ok(())
 }
 
-/// R1's bound missed. No algorithm can keep it always (kernel-and-lab E12): a hidden
-/// duplicate right beside a forward loss looks like a reverse loss.
+/// R1's bound missed: see [`UNDECIDABLE`].
 #[derive(Debug)]
 struct OutOfBound(String);
 
@@ -266,13 +261,23 @@ impl std::error::Error for OutOfBound {}
 fn plain(seed: u64, duplicates: f64) -> Result<()> {
     let config = impairment(seed, duplicates);
     let (report, log) = run(&config, &["--no-private-tlv"], &[])?;
-    let truth = Truth::of(&log);
+    let truth = Truth::of(&log.counted());
     check_totals(&report, &truth)?;
     check_reordering(&report, &truth)?;
-    // At most one closing probe goes unanswered before each one after the first.
-    let uncounted = number(&report, "uncounted")?;
-    let unanswered_closing = uncounted.saturating_sub(2);
-    check_bound(&report, &truth, unanswered_closing)
+    check_bound(&report, &truth, unanswered_closing(&log)?)
+}
+
+/// Uncounted probes behind the last counted one of which no reply was delivered.
+fn unanswered_closing(log: &RelayLog) -> Result<u64> {
+    let counted = log.counted();
+    let last = counted.of(Forward).filter_map(Record::probe).max();
+    let last = last.context("no counted probe")?;
+    let closing = |record: &&Record| record.uncounted == Some(true);
+    let sent = log.of(Forward).filter(closing).filter_map(Record::probe);
+    let sent: BTreeSet<u32> = sent.filter(|probe| *probe > last).collect();
+    let replies = log.of(Reverse).filter(|record| record.left());
+    let answered: BTreeSet<u32> = replies.filter_map(Record::probe).collect();
+    Ok(sent.difference(&answered).count() as u64)
 }
 
 fn check_plain(seed: u64) -> Result<()> {
@@ -286,7 +291,7 @@ fn check_plain_without_duplicates(seed: u64) -> Result<()> {
 fn check_stateless(seed: u64) -> Result<()> {
     let config = impairment(seed, 0.01);
     let (report, log) = run(&config, &["--stateless", "--no-private-tlv"], &[])?;
-    let truth = Truth::of(&log);
+    let truth = Truth::of(&log.counted());
     check_totals(&report, &truth)?;
     ensure!(
         report["lost_forward"].is_null() && report["lost_reverse"].is_null(),
@@ -294,6 +299,23 @@ fn check_stateless(seed: u64) -> Result<()> {
     );
     ensure!(number(&report, "lost_unattributed")? == number(&report, "lost")?);
     Ok(())
+}
+
+/// From the first lost request of a run to the next one that passed, by when they came to
+/// the relay: the longest.
+fn longest_run_ns(log: &RelayLog) -> Option<u64> {
+    let mut requests: Vec<&Record> = log.of(Forward).filter(|record| record.copy == 0).collect();
+    requests.sort_by_key(|record| record.index);
+    let mut began = None;
+    let mut longest = None;
+    for record in requests {
+        if record.verdict == Verdict::Lost {
+            began = began.or(Some(record.in_ns));
+        } else if let Some(began) = began.take() {
+            longest = longest.max(Some(record.in_ns.saturating_sub(began)));
+        }
+    }
+    longest
 }
 
 /// 5 lost of every 100 forward: runs of 5, an outage each.
@@ -304,6 +326,7 @@ fn bursts() -> Result<()> {
         length: 5,
     });
     let (report, log) = run(&config, &[], &[])?;
+    let log = log.counted();
     let truth = Truth::of(&log);
     check_totals(&report, &truth)?;
     ensure!(number(&report, "lost_forward")? == truth.lost_forward && truth.lost_forward >= 490);
@@ -313,10 +336,11 @@ fn bursts() -> Result<()> {
     let outages = number(&report, "outages")?;
     ensure!((98..=101).contains(&outages), "{outages} outages");
     let longest = number(&report, "longest_outage_ns")?;
+    // Five intervals, more where a busy machine sent late: the relay saw when.
+    let real = longest_run_ns(&log).context("the relay lost nothing")?;
     ensure!(
-        // Five intervals; more where a busy machine sent late.
-        (4_900_000..60_000_000).contains(&longest),
-        "longest outage {longest} ns"
+        longest >= 4_900_000 && longest.abs_diff(real) < 5_000_000,
+        "longest outage {longest} ns, by the relay's log {real} ns"
     );
     ensure!(report["longest_outage_at"].is_string(), "{report}");
     Ok(())
