@@ -106,6 +106,9 @@ closed_list! {
         DiscardedExcessiveDwell = "excessive_dwell",
         /// T1 and T4 of different clocks, or T4 before T1: no sample.
         DiscardedMixedClocks = "mixed_clocks",
+        /// In flight when its session ended (another address, a device that came back): no
+        /// verdict. Counted by the agent; a session cannot know.
+        DiscardedSessionEnded = "session_ended",
         /// Replies (not probes) that fit no probe of this session: other SSID, unknown
         /// sequence, or a T1 that we did not send.
         StrayReplies = "stray_replies",
@@ -129,13 +132,14 @@ closed_list! {
 }
 
 impl Counter {
-    /// Verdicts "answered, but no sample could be taken".
+    /// Neither received nor lost: answered, but no sample could be taken, or nobody waited.
     pub const DISCARDED: &'static [Self] = &[
         Self::DiscardedTxStampLost,
         Self::DiscardedClockStep,
         Self::DiscardedNegativeDwell,
         Self::DiscardedExcessiveDwell,
         Self::DiscardedMixedClocks,
+        Self::DiscardedSessionEnded,
     ];
 }
 

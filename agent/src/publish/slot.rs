@@ -50,6 +50,8 @@ pub struct Slot {
     /// What each session told last: sessions count from their own beginning, series from
     /// theirs. For a moment there are two, when the address changed.
     loss_of: BTreeMap<TargetKey, LossTotals>,
+    /// Probes of each session that are sent and not decided.
+    in_flight: BTreeMap<TargetKey, u64>,
     shared: Option<Arc<TargetSnapshot>>,
     /// Send errors and answers at the last tick.
     counted: (u64, u64),
@@ -77,6 +79,7 @@ impl Slot {
             ),
             loss_before: LossTotals::default(),
             loss_of: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             shared: None,
             counted: (0, 0),
             refused_ticks: 0,
@@ -95,6 +98,25 @@ impl Slot {
         if let Some(loss) = self.loss_of.remove(&key) {
             self.loss_before = plus(&self.loss_before, &loss);
         }
+        // Nobody will tell what became of them, and they must not count as in flight for good.
+        let undecided = self.in_flight.remove(&key).unwrap_or(0);
+        if undecided > 0 {
+            let counter = Counter::DiscardedSessionEnded;
+            self.series.apply(&Output::Count(counter, undecided));
+            self.touch();
+        }
+    }
+
+    fn decide(&mut self, key: TargetKey, counter: Counter, by: u64) {
+        let in_flight = self.in_flight.entry(key).or_default();
+        if counter == Counter::Sent {
+            *in_flight += by;
+        } else if matches!(counter, Counter::Received | Counter::Lost)
+            || Counter::DISCARDED.contains(&counter)
+        {
+            // Less than there were only if results did not fit the ring.
+            *in_flight = in_flight.saturating_sub(by);
+        }
     }
 
     /// Something changed: the next snapshot is made anew.
@@ -112,6 +134,9 @@ impl Slot {
                 .values()
                 .fold(self.loss_before, |sum, one| plus(&sum, one));
             return self.series.apply(&Output::Loss(total));
+        }
+        if let Output::Count(counter, by) = output {
+            self.decide(key, *counter, *by);
         }
         self.series.apply(output)
     }

@@ -148,6 +148,36 @@ fn another_session_continues_the_series() {
 }
 
 #[test]
+fn what_is_in_flight_when_a_session_ends_is_settled() {
+    let mut rig = Rig::new(64);
+    rig.add(0, "a");
+    rig.session(0, 1);
+    for (counter, by) in [
+        (Counter::Sent, 20),
+        (Counter::Received, 9),
+        (Counter::Lost, 3),
+        (Counter::DiscardedClockStep, 1),
+        (Counter::Late, 2),
+    ] {
+        rig.push(1, count(counter, by));
+    }
+    rig.session(0, 2);
+    rig.push(2, count(Counter::Sent, 5));
+    rig.note(Note::EndSession(TargetKey(1)));
+    rig.push(2, count(Counter::Received, 4));
+    let last = rig.finish();
+    let target = &last.targets[0];
+    assert_eq!(target.counter(Counter::DiscardedSessionEnded), 7);
+    // What is left is in flight of the session that goes on.
+    let decided = [Counter::Received, Counter::Lost]
+        .iter()
+        .chain(Counter::DISCARDED)
+        .map(|counter| target.counter(*counter))
+        .sum::<u64>();
+    assert_eq!(target.counter(Counter::Sent) - decided, 1);
+}
+
+#[test]
 fn results_of_removed_targets_are_nobodys() {
     let mut rig = Rig::new(64);
     rig.add(0, "a");

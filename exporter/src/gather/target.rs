@@ -79,6 +79,7 @@ const LABELLED: &[(&Metric, &[(&str, Counter)])] = &[
             ("negative_dwell", Counter::DiscardedNegativeDwell),
             ("excessive_dwell", Counter::DiscardedExcessiveDwell),
             ("mixed_clocks", Counter::DiscardedMixedClocks),
+            ("session_ended", Counter::DiscardedSessionEnded),
         ],
     ),
     (
