@@ -1,5 +1,8 @@
-//! SIGHUP: another configuration without another process. Everything that can fail is done
-//! before anything is changed, so that a refused configuration leaves all as it was.
+//! SIGHUP: another configuration without another process. Reading it, and opening the
+//! reflector's new sockets, is done before anything is changed, so that a refused
+//! configuration leaves all as it was. What can fail afterwards fails alone and is told: a
+//! target that cannot be probed is a problem of that target, and a reflector whose new
+//! thread does not start, after the old one was stopped, is a failed component.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
