@@ -21,6 +21,8 @@ mod dump;
 mod exact;
 #[path = "lab/faults.rs"]
 mod faults;
+#[path = "lab/firewall.rs"]
+mod firewall;
 #[path = "lab/hostile.rs"]
 mod hostile;
 #[path = "lab/interop.rs"]
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         faults::trials,
         dissect::trials,
         hostile::trials,
+        firewall::trials,
         prometheus::trials,
         cli::trials,
     ];
