@@ -3,8 +3,10 @@
 //! One thread, `export`, with a current-thread tokio runtime. It reads the newest
 //! `Arc<Snapshot>` and takes no lock that a measurement needs. A stuck or slow client
 //! costs one of a bounded number of connections until its time-out, and nobody anything
-//! else: heads must arrive, and responses be taken, within their time-outs.
+//! else: heads must arrive, and responses be taken, within their time-outs. When all
+//! connections are in use, who has waited longest without asking gives way to a new one.
 
+mod places;
 mod routes;
 mod stats;
 mod timed;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use record::Snapshot;
@@ -22,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Encoding;
+use places::{Place, Places};
 pub use stats::{ExportStats, Failure};
 use timed::TimedStream;
 
@@ -41,7 +45,9 @@ pub struct ServerOptions {
     pub listeners: Vec<(TcpListener, Role)>,
     /// How `/metrics` is encoded.
     pub encoding: Encoding,
-    /// Connections at one time; further ones are closed at once and counted.
+    /// Connections at one time. A further one takes the place of the one that has waited
+    /// longest for a request of its peer, or, when all are being served, is closed at once;
+    /// both are counted.
     pub max_connections: usize,
     /// For a request's head to arrive, also on a kept-alive connection.
     pub header_timeout: Duration,
@@ -59,7 +65,7 @@ impl ServerOptions {
             listeners,
             encoding,
             max_connections: 64,
-            header_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(10),
             stale_after: Duration::from_secs(15),
         }
@@ -159,7 +165,7 @@ async fn serve(
     );
     let watcher = tokio::spawn(Arc::clone(&app).watch());
     let limits = Arc::new(Limits {
-        places: Arc::new(tokio::sync::Semaphore::new(options.max_connections)),
+        places: Places::new(options.max_connections),
         header_timeout: options.header_timeout,
         write_timeout: options.write_timeout,
         stats,
@@ -184,7 +190,7 @@ async fn serve(
 }
 
 struct Limits {
-    places: Arc<tokio::sync::Semaphore>,
+    places: Arc<Places>,
     header_timeout: Duration,
     write_timeout: Duration,
     stats: Arc<ExportStats>,
@@ -211,18 +217,31 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&limits.places).try_acquire_owned() else {
+        let Some(place) = place(&limits).await else {
             limits.stats.fail(Failure::TooManyConnections);
             continue;
         };
-        let (router, limits, stopped) = (router.clone(), Arc::clone(&limits), stopped.clone());
-        connections.spawn(async move {
-            connection(stream, router, &limits, stopped).await;
-            drop(place);
+        let turn = place.turn();
+        let (router, shared, stopped) = (router.clone(), Arc::clone(&limits), stopped.clone());
+        let task = connections.spawn(async move {
+            connection(stream, router, &shared, stopped, place).await;
         });
+        limits.places.started(&turn, task);
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// A free place, or that of the connection that has waited longest for a request.
+async fn place(limits: &Limits) -> Option<Place> {
+    if limits.places.full() {
+        // In a burst, lets those that have sent their request already be served first.
+        tokio::task::yield_now().await;
+    }
+    if limits.places.full() && limits.places.evict() {
+        limits.stats.fail(Failure::Evicted);
+    }
+    limits.places.take()
 }
 
 async fn connection(
@@ -230,16 +249,22 @@ async fn connection(
     router: axum::Router,
     limits: &Limits,
     stopped: Stopped,
+    place: Place,
 ) {
     // Costs latency, not correctness, if it fails.
     let _ = stream.set_nodelay(true);
-    let stream = TimedStream::new(stream, limits.write_timeout);
+    let stream = TimedStream::new(stream, limits.write_timeout, place.turn());
     let asking = stream.asking();
+    let (turn, router) = (place.turn(), TowerToHyperService::new(router));
+    let service = hyper::service::service_fn(move |request| {
+        turn.serve();
+        router.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

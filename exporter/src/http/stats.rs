@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Failure {
     /// `accept()` failed.
     Accept,
-    /// All places were taken.
+    /// All places were taken by connections that were being served.
     TooManyConnections,
+    /// It had sent no request when all places were taken and another connection came.
+    Evicted,
     /// The head of a request did not arrive in time.
     HeaderTimeout,
     /// The response was not taken in time.
@@ -26,6 +28,7 @@ impl Failure {
     pub const ALL: &'static [Self] = &[
         Self::Accept,
         Self::TooManyConnections,
+        Self::Evicted,
         Self::HeaderTimeout,
         Self::WriteTimeout,
         Self::BadRequest,
@@ -39,6 +42,7 @@ impl Failure {
         match self {
             Self::Accept => "accept",
             Self::TooManyConnections => "too_many_connections",
+            Self::Evicted => "evicted",
             Self::HeaderTimeout => "header_timeout",
             Self::WriteTimeout => "write_timeout",
             Self::BadRequest => "bad_request",

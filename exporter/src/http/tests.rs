@@ -219,9 +219,67 @@ fn an_idle_connection_is_no_failure() {
 }
 
 #[test]
-fn connections_are_bounded() {
-    let running = run(|options| options.max_connections = 2);
-    let _held = [running.connect(0), running.connect(0)];
+fn who_never_asks_keeps_nobody_out() {
+    // No time-out can help within the test: only eviction.
+    let running = run(|options| options.header_timeout = 100 * SOON);
+    let half_request = |listener| {
+        let mut half = running.connect(listener);
+        half.write_all(b"GET /metrics HTTP/1.1\r\nHost:")
+            .expect("sends");
+        half
+    };
+    let mut stuck: Vec<_> = (0..300).map(|at| half_request(at % 2)).collect();
+    for listener in [0, 1] {
+        let begin = Instant::now();
+        assert_eq!(running.get(listener, "/metrics", "").0, 200);
+        assert!(begin.elapsed() < SOON);
+    }
+    // 300 and two scrapes, the first of which has given its place back or was not evicted.
+    let evicted = running.server.stats().failures(Failure::Evicted);
+    assert!(
+        (300 - 64 + 1..=300 - 64 + 2).contains(&evicted),
+        "{evicted}"
+    );
+    assert_eq!(
+        running.server.stats().failures(Failure::TooManyConnections),
+        0
+    );
+    // The oldest are gone, a newer one keeps its place.
+    let mut rest = Vec::new();
+    for old in &mut stuck[..2] {
+        let end = old.read_to_end(&mut rest);
+        assert!(!matches!(end, Err(error) if error.kind() == io::ErrorKind::WouldBlock));
+    }
+    let mut newest = half_request(0);
+    assert_eq!(running.text("/healthz").0, 200);
+    newest
+        .write_all(b" test\r\nConnection: close\r\n\r\n")
+        .expect("sends");
+    newest.read_to_end(&mut rest).expect("is answered");
+    assert!(rest.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn who_is_being_served_is_not_ended_for_another() {
+    let running = run(|options| {
+        options.max_connections = 2;
+        options.write_timeout = 100 * SOON;
+    });
+    // Ask again and again and never read: blocked in an answer once all buffers are full.
+    let greedy: Vec<_> = (0..2)
+        .map(|_| {
+            let stream = running.connect(0);
+            let mut asking = stream.try_clone().expect("clones");
+            asking
+                .set_write_timeout(Some(Duration::from_millis(500)))
+                .expect("takes a time-out");
+            while asking
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
+                .is_ok()
+            {}
+            stream
+        })
+        .collect();
     let mut third = running.connect(0);
     running.wait_for(Failure::TooManyConnections, 1);
     let mut rest = Vec::new();
@@ -229,6 +287,8 @@ fn connections_are_bounded() {
         !matches!(third.read_to_end(&mut rest), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     );
     assert!(rest.is_empty());
+    assert_eq!(running.server.stats().failures(Failure::Evicted), 0);
+    drop(greedy);
 }
 
 #[test]

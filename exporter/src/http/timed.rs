@@ -16,20 +16,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::places::Turn;
+
 pub(super) struct TimedStream {
     stream: TcpStream,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     asking: Arc<AtomicBool>,
+    turn: Arc<Turn>,
 }
 
 impl TimedStream {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, limit: Duration, turn: Arc<Turn>) -> Self {
         Self {
             stream,
             limit,
             stalled: None,
             asking: Arc::new(AtomicBool::new(true)),
+            turn,
         }
     }
 
@@ -55,6 +59,7 @@ impl TimedStream {
         }
         if written.is_ready() {
             self.asking.store(false, Relaxed);
+            self.turn.written();
         }
         written
     }
@@ -99,7 +104,9 @@ impl AsyncWrite for TimedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes only what it has written out wholly.
         self.stalled = None;
+        self.turn.flushed();
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
