@@ -47,6 +47,9 @@ pub fn get(address: SocketAddr, path: &str) -> Result<Vec<u8>, Failure> {
             return Err(unreachable(&ErrorKind::TimedOut.into()));
         }
     }
+    if all.is_empty() {
+        return Err(silent(address));
+    }
     body(&all).map_err(|why| {
         Failure::new(
             Exit::NoAnswer,
@@ -66,10 +69,23 @@ fn failure(address: SocketAddr, error: &std::io::Error) -> Failure {
             Exit::NoAnswer,
             "no answer within 2 s; the agent is stuck, or a firewall is between".to_owned(),
         ),
+        // Closed while we asked, or before the answer's first byte.
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return silent(address),
         ErrorKind::PermissionDenied => (Exit::Privilege, "not permitted".to_owned()),
         _ => (Exit::NoAnswer, format!("{error}; is the agent running?")),
     };
     Failure::new(exit, format!("cannot ask the agent at {address}: {text}"))
+}
+
+/// Somebody accepted and closed without a word: our agent does so to a connection too many.
+fn silent(address: SocketAddr) -> Failure {
+    Failure::new(
+        Exit::NoAnswer,
+        format!(
+            "cannot ask the agent at {address}: it closed the connection without an answer; \
+             it has no connection to spare, or is stopping: try again"
+        ),
+    )
 }
 
 /// The body of a whole answer that was closed by the server.
@@ -177,6 +193,39 @@ mod tests {
         let error = get(address, "/").unwrap_err();
         assert!(error.message.contains("is the agent running?"), "{error}");
         assert!(error.message.contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_closed_connection_is_no_wrong_address() {
+        for (answer, words) in [
+            (&b""[..], "closed the connection without an answer"),
+            (b"SSH-2.0-x\r\n", "is --address right?"),
+            (b"HTTP/1.1 404 Not Found\r\n\r\n", "is --address right?"),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // Read first: a close with unread bytes is a reset, see below.
+                let mut request = [0; 1024];
+                assert_ne!(stream.read(&mut request).unwrap(), 0);
+                stream.write_all(answer).unwrap();
+            });
+            let error = get(address, "/").unwrap_err();
+            server.join().unwrap();
+            assert_eq!(error.exit, Exit::NoAnswer);
+            assert!(error.message.contains(words), "{error}");
+            assert_eq!(
+                error.message.contains("--address"),
+                !answer.is_empty(),
+                "{error}"
+            );
+        }
+        let address = "127.0.0.1:1".parse().unwrap();
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
+            let error = failure(address, &kind.into());
+            assert!(error.message.contains("without an answer"), "{error}");
+        }
     }
 
     #[test]
