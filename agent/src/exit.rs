@@ -6,6 +6,7 @@
 //! When several codes fit one run, [`Exit::worst`] decides.
 
 use std::fmt;
+use std::io::Write as _;
 
 /// What a process ends with.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -88,6 +89,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// One line on standard error. That nobody reads there any more is no reason to end
+/// otherwise, and `eprintln!` would panic.
+pub fn complain(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "netsonde: {line}");
+}
 
 /// The exit code of an error, and what to say: nothing for a reader that went away.
 #[must_use]

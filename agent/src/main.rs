@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 let _ = error.print();
             } else {
-                eprintln!("netsonde: {}", cli::one_line(&error));
+                exit::complain(cli::one_line(&error));
             }
             return ExitCode::from(Exit::Usage.code());
         }
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let (exit, message) = exit::explain(&error);
             if let Some(message) = message {
-                eprintln!("netsonde: {message}");
+                exit::complain(message);
             }
             ExitCode::from(exit.code())
         }

@@ -197,6 +197,8 @@ fn silence_is_1_with_causes() {
 fn mistakes_are_2_and_one_line() {
     for args in [
         &["ping", "127.0.0.1", "-c", "0"][..],
+        &["ping", "127.0.0.1", "-c", "-1"],
+        &["ping", "127.0.0.1", "-i", "-5ms"],
         &["ping", "127.0.0.1:80"],
         &["ping", "127.0.0.1", "--assert", "nonsense<1"],
         &["ping", "127.0.0.1", "--protocol", "tcp"],
@@ -262,6 +264,50 @@ fn a_reader_that_goes_away_is_no_complaint() {
     let output = child.wait_with_output().expect("ends");
     assert_eq!(text(&output.stderr), "");
     assert_eq!(output.status.code(), Some(5));
+}
+
+/// A pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn nobody_on_standard_error_changes_no_exit_code() {
+    let reflector = Reflector::start(&[]);
+    let port = reflector.port.as_str();
+    let ping = ["ping", "127.0.0.1", "--protocol", "stamp", "-p", port];
+    let short = ["-q", "-c", "3", "-i", "1ms"];
+    for (args, code) in [
+        (&["fly"][..], 2),
+        (&["ping", "127.0.0.1", "-c", "0"], 2),
+        (&["status", "--address", "127.0.0.1:1"], 1),
+        (
+            &[&ping[..], &short, &["--json", "--assert", "sent<3"]].concat(),
+            4,
+        ),
+        (
+            &[&ping[..], &short, &["--records", "/dev/full"]].concat(),
+            5,
+        ),
+    ] {
+        let mut command = netsonde(args);
+        let status = command.stdout(Stdio::null()).stderr(closed_pipe()).status();
+        assert_eq!(status.expect("runs").code(), Some(code), "{args:?}");
+    }
+    // Both closed, as by `2>&1 | head -1`: no panic either.
+    for args in [
+        &["--help"][..],
+        &["status", "--address", "127.0.0.1:1"],
+        &[&ping[..], &short, &["--records", "/dev/full"]].concat(),
+        &[&ping[..], &short, &["--json"]].concat(),
+    ] {
+        let mut command = netsonde(args);
+        let status = command.stdout(closed_pipe()).stderr(closed_pipe()).status();
+        let code = status.expect("runs").code().expect("no signal");
+        assert!(code <= 5, "{args:?}: {code}");
+    }
 }
 
 #[test]

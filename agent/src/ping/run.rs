@@ -18,7 +18,7 @@ use super::live::Live;
 use super::plan::{Choice, Plan, Target};
 use super::preflight;
 use crate::cli::{FormatArg, FragmentArg};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, complain};
 use crate::output::records::Recorder;
 use crate::output::words;
 
@@ -79,7 +79,7 @@ pub fn run(
     let now = wall_now();
     let exit = live.end(now, &mut out).context(STANDARD_OUTPUT)?;
     for complaint in live.complaints() {
-        eprintln!("netsonde: {complaint}");
+        complain(complaint);
     }
     live.finish_log(now)?;
     if let Some(recorder) = recorder {

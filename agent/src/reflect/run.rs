@@ -84,7 +84,9 @@ pub fn reflect(args: &ReflectArgs) -> anyhow::Result<Exit> {
 /// A line for people: on standard error where standard output is a JSON document.
 fn say(json: bool, line: &str) -> io::Result<()> {
     if json {
-        return writeln!(io::stderr(), "{line}");
+        // That nobody reads notes is no reason to stop answering.
+        let _ = writeln!(io::stderr(), "{line}");
+        return Ok(());
     }
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
