@@ -92,7 +92,9 @@ pub enum FormatArg {
 #[command(after_help = "\
 Assertions: KEY OP VALUE with OP one of < <= > >= == !=; KEY is a key of the JSON output, dots go \
 down, and _ns may be left out: 'loss_ratio<0.001', 'rtt.p99<2ms', 'duplicates_forward==0', \
-'ipdv.forward.p99<=500us'. What was not measured makes an assertion false.")]
+'ipdv.forward.p99<=500us'. = means ==. A bare number for a time is seconds, but nanoseconds if \
+the key is written with its _ns; a ratio may be a percentage (1% is 0.01). \
+What was not measured makes an assertion false.")]
 pub struct PingArgs {
     /// Names or addresses; IPv6 with or without brackets; a port (HOST:PORT) only with
     /// --protocol stamp
@@ -100,40 +102,82 @@ pub struct PingArgs {
     pub hosts: Vec<String>,
 
     /// Probes per target and source port, from 1 [default: no end, or 10 s with --json and no terminal]
-    #[arg(short = 'c', long = "count", value_name = "N")]
-    pub count: Option<u64>,
+    #[arg(
+        short = 'c',
+        long = "count",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
+    pub count: Option<i64>,
 
     /// Stop after this time, 1ms to 30d [default: no end]
-    #[arg(short = 'w', long = "deadline", value_name = "TIME")]
+    #[arg(
+        short = 'w',
+        long = "deadline",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
     pub deadline: Option<String>,
 
     /// Time between two probes of a target, 100us to 1h [default: 10ms with STAMP, 200ms with ICMP]
-    #[arg(short = 'i', long = "interval", value_name = "TIME")]
+    #[arg(
+        short = 'i',
+        long = "interval",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
     pub interval: Option<String>,
 
     /// How long an answer may take before its probe is lost, 1ms to 60s
-    #[arg(short = 'W', long = "wait", value_name = "TIME", default_value = "1s")]
+    #[arg(
+        short = 'W',
+        long = "wait",
+        value_name = "TIME",
+        default_value = "1s",
+        allow_hyphen_values = true
+    )]
     pub wait: String,
 
     /// Size of the IP packet in bytes, up to 9216; at least 72 (IPv4) or 92 (IPv6) with STAMP,
     /// 48 or 68 with ICMP [default: the smallest that carries what the protocol needs]
-    #[arg(short = 's', long = "size", value_name = "BYTES")]
-    pub size: Option<u32>,
+    #[arg(
+        short = 's',
+        long = "size",
+        value_name = "BYTES",
+        allow_negative_numbers = true
+    )]
+    pub size: Option<i64>,
 
     /// Which probe packets; auto tries STAMP, then ICMP echo
     #[arg(long, value_enum, default_value = "auto")]
     pub protocol: ProtocolArg,
 
     /// UDP port of the STAMP reflector, 1 to 65535
-    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 862)]
-    pub port: u16,
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "PORT",
+        default_value_t = 862,
+        allow_negative_numbers = true
+    )]
+    pub port: i64,
 
     /// DSCP of the probes, 0 to 63 [default: 0]
-    #[arg(long, value_name = "N", conflicts_with = "tos")]
-    pub dscp: Option<u32>,
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "tos",
+        allow_negative_numbers = true
+    )]
+    pub dscp: Option<i64>,
 
     /// Whole TOS or traffic class octet of the probes, 0 to 255 or 0x00 to 0xff [default: 0]
-    #[arg(short = 'Q', long = "tos", value_name = "TOS")]
+    #[arg(
+        short = 'Q',
+        long = "tos",
+        value_name = "TOS",
+        allow_hyphen_values = true
+    )]
     pub tos: Option<String>,
 
     /// Fragmentation: do (never, and obey the kernel's path MTU) or dont (allowed)
@@ -142,8 +186,14 @@ pub struct PingArgs {
     pub fragment: Option<FragmentArg>,
 
     /// TTL or hop limit of the probes, 1 to 255 (hops forward need 255)
-    #[arg(short = 't', long, value_name = "TTL", default_value_t = 255)]
-    pub ttl: u32,
+    #[arg(
+        short = 't',
+        long,
+        value_name = "TTL",
+        default_value_t = 255,
+        allow_negative_numbers = true
+    )]
+    pub ttl: i64,
 
     /// IPv4 only
     #[arg(short = '4', conflicts_with = "ipv6")]
@@ -159,8 +209,13 @@ pub struct PingArgs {
 
     /// So many sessions per target, each from a port of its own at the full rate, so that the
     /// probes take different paths of a multipath network; 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub source_ports: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
+    pub source_ports: i64,
 
     /// Send at random times (Poisson, RFC 2330) with the interval as their mean [default: periodic]
     #[arg(long)]
@@ -176,7 +231,7 @@ pub struct PingArgs {
     pub assume_synchronised: bool,
 
     /// How far the clocks may be apart, 1ns to 1s; implies --assume-synchronised [default: 10us]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub clock_error: Option<String>,
 
     /// Timestamp format on the wire
@@ -220,7 +275,7 @@ pub struct ReflectArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<String>,
 
-    /// Answer these source networks only; repeatable, commas taken [default: all]
+    /// Answer these source networks only; repeatable, commas taken; any means all [default: any]
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub allow: Vec<String>,
 
@@ -230,20 +285,35 @@ pub struct ReflectArgs {
 
     /// Leave shorter requests unanswered: bytes of UDP payload, 14 to 65507; under 44 needs
     /// --twamp-light [default: 44, or 14 with --twamp-light]
-    #[arg(long, value_name = "BYTES")]
-    pub min_request: Option<u32>,
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub min_request: Option<i64>,
 
     /// Sessions kept at once, 1 to 1000000; new ones are left unanswered when all are in use
-    #[arg(long, value_name = "N", default_value_t = 16_384)]
-    pub max_sessions: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16_384,
+        allow_negative_numbers = true
+    )]
+    pub max_sessions: i64,
 
     /// Forget a session that was silent for so long, 1s to 1d
-    #[arg(long, value_name = "TIME", default_value = "300s")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "300s",
+        allow_hyphen_values = true
+    )]
     pub idle_timeout: String,
 
     /// Packets per second answered per session; 0 means no limit
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub rate: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub rate: i64,
 
     /// Keep no sessions: replies carry the sender's own sequence number (RFC 8762 section 4)
     #[arg(long)]

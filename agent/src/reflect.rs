@@ -23,9 +23,9 @@ pub use run::reflect;
 /// RFC 8762 section 4.1: the port that a reflector listens on by default.
 const PORT: u16 = 862;
 const SECOND_NS: u64 = 1_000_000_000;
-const SHORTEST_STAMP: u32 = 44;
-const SHORTEST_TWAMP: u32 = 14;
-const LONGEST_UDP: u32 = 65_507;
+const SHORTEST_STAMP: i64 = 44;
+const SHORTEST_TWAMP: i64 = 14;
+const LONGEST_UDP: i64 = 65_507;
 const WITHOUT_IPV6: &str = "netsonde: IPv6 is disabled on this host; reflecting on IPv4 only";
 
 /// What will be done.
@@ -75,20 +75,14 @@ pub fn plan(args: &ReflectArgs) -> Result<Plan, Failure> {
         allow: args
             .allow
             .iter()
-            .map(|text| network(text))
-            .collect::<Result<_, _>>()?,
+            .map(|text| networks(text))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
         twamp_light: args.twamp_light,
         min_request: min_request(args.min_request, args.twamp_light)?,
-        max_sessions: match args.max_sessions {
-            sessions @ 1..=1_000_000 => sessions,
-            other => {
-                return Err(Failure::usage(format!(
-                    "--max-sessions {other} is out of range; give a number from 1 to 1000000"
-                )));
-            }
-        },
+        max_sessions: ranged(args.max_sessions, "--max-sessions", 1, 1_000_000)?,
         idle_ns: idle(&args.idle_timeout)?,
-        packets_per_second: args.rate,
+        packets_per_second: ranged(args.rate, "--rate", 0, u32::MAX)?,
         stateless: args.stateless,
         private_tlv: !args.no_private_tlv,
     })
@@ -112,19 +106,37 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
         })
 }
 
-fn network(text: &str) -> Result<(IpAddr, u8), Failure> {
+/// A CIDR, an address, or `any`, which means the same as in the configuration.
+fn networks(text: &str) -> Result<Vec<(IpAddr, u8)>, Failure> {
+    if text == "any" {
+        return Ok(vec![
+            (Ipv4Addr::UNSPECIFIED.into(), 0),
+            (Ipv6Addr::UNSPECIFIED.into(), 0),
+        ]);
+    }
     let net = text
         .parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| {
             Failure::usage(format!(
-                "--allow '{text}' is no network; write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32"
+                "--allow '{text}' is no network; write any, 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32"
             ))
         })?;
-    Ok((net.network(), net.prefix_len()))
+    Ok(vec![(net.network(), net.prefix_len())])
 }
 
-fn min_request(bytes: Option<u32>, twamp_light: bool) -> Result<u16, Failure> {
+fn ranged(value: i64, option: &str, low: u32, high: u32) -> Result<u32, Failure> {
+    u32::try_from(value)
+        .ok()
+        .filter(|value| (low..=high).contains(value))
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "{option} {value} is out of range; give a number from {low} to {high}"
+            ))
+        })
+}
+
+fn min_request(bytes: Option<i64>, twamp_light: bool) -> Result<u16, Failure> {
     let by_default = if twamp_light {
         SHORTEST_TWAMP
     } else {
@@ -174,18 +186,23 @@ pub fn listen(plan: &Plan, notes: &mut impl Write) -> anyhow::Result<Vec<Bound>>
                 ))
                 .into());
             }
-            writeln!(notes, "{WITHOUT_IPV6}")?;
+            without_ipv6(notes);
             continue;
         }
         match bind(*address) {
             Ok(socket) => bound.push(socket),
             Err(error) if plan.by_default && address.is_ipv6() && no_ipv6(&error) => {
-                writeln!(notes, "{WITHOUT_IPV6}")?;
+                without_ipv6(notes);
             }
             Err(error) => return Err(refused(*address, &error).into()),
         }
     }
     Ok(bound)
+}
+
+/// That nobody reads notes is no reason not to listen.
+fn without_ipv6(notes: &mut impl Write) {
+    let _ = writeln!(notes, "{WITHOUT_IPV6}");
 }
 
 fn bind(address: SocketAddr) -> io::Result<Bound> {
@@ -264,6 +281,9 @@ mod tests {
             .collect();
         assert_eq!(allow, ["10.0.0.0/8", "2001:db8::1/128"]);
         assert_eq!((plan.min_request, plan.idle_ns), (14, 5 * SECOND_NS));
+        let any = planned("--allow any,192.0.2.0/24").expect("planned").allow;
+        let any: Vec<String> = any.iter().map(|(ip, len)| format!("{ip}/{len}")).collect();
+        assert_eq!(any, ["0.0.0.0/0", "::/0", "192.0.2.0/24"]);
         assert!(plan.stateless && !plan.private_tlv && !plan.by_default);
     }
 
@@ -277,6 +297,11 @@ mod tests {
             ("--min-request 13", "give bytes from 14 to 65507"),
             ("--min-request 65508", "give bytes from 14 to 65507"),
             ("--max-sessions 0", "give a number from 1 to 1000000"),
+            ("--max-sessions -1", "--max-sessions -1 is out of range"),
+            ("--rate -1", "--rate -1 is out of range"),
+            ("--min-request -1", "--min-request -1 is out of range"),
+            ("--idle-timeout -5s", "--idle-timeout: '-5s' is no duration"),
+            ("--allow all", "write any, 10.0.0.0/8"),
             ("--idle-timeout 999ms", "give a time from 1s to 1d"),
             (
                 "--idle-timeout soon",

@@ -24,9 +24,9 @@ pub const ICMP_INTERVAL_NS: u64 = 200 * MS;
 const CLOCK_ERROR_NS: u64 = 10 * US;
 /// Without a terminal and an end, `--json` ends by itself.
 const UNATTENDED_NS: u64 = 10 * S;
-const MAX_SOURCE_PORTS: u32 = 64;
+const MAX_SOURCE_PORTS: i64 = 64;
 /// A jumbo frame's 9001 bytes, and some room for larger devices.
-const MAX_PACKET: u32 = 9216;
+const MAX_PACKET: i64 = 9216;
 
 /// Which protocol a target gets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -51,7 +51,7 @@ impl Choice {
     }
 
     /// The smallest IP packet that holds a probe, in bytes.
-    fn smallest(self, ipv6: bool) -> u32 {
+    fn smallest(self, ipv6: bool) -> i64 {
         let ip = if ipv6 { 40 } else { 20 };
         // UDP and ICMP echo headers are 8 bytes each; RFC 8762 section 4.2.1: 44 octets;
         // of an echo's data the first 20 are the probe's own.
@@ -194,11 +194,7 @@ pub fn plan(
         records: args.records.clone(),
         hlog: args.hlog.clone(),
     };
-    if args.port == 0 {
-        return Err(Failure::usage(
-            "-p 0 is out of range; give a port from 1 to 65535",
-        ));
-    }
+    let default_port = default_port(args.port)?;
     let family = match (args.ipv4, args.ipv6) {
         (true, _) => Family::V4,
         (_, true) => Family::V6,
@@ -206,7 +202,7 @@ pub fn plan(
     };
     for text in &args.hosts {
         let host = host::parse(text)?;
-        let port = port(&host, protocol, args)?;
+        let port = port(&host, protocol, default_port)?;
         let address = resolve(&host, family, port)?;
         if let Some(bytes) = args.size {
             plan.packet_bytes = Some(size(bytes, protocol, address.is_ipv6())?);
@@ -231,9 +227,20 @@ fn protocol(arg: ProtocolArg) -> Result<Choice, Failure> {
     }
 }
 
-fn port(host: &Host, protocol: Choice, args: &PingArgs) -> Result<u16, Failure> {
+fn default_port(port: i64) -> Result<u16, Failure> {
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "-p {port} is out of range; give a port from 1 to 65535"
+            ))
+        })
+}
+
+fn port(host: &Host, protocol: Choice, by_default: u16) -> Result<u16, Failure> {
     let Some(port) = host.port else {
-        return Ok(args.port);
+        return Ok(by_default);
     };
     match protocol {
         Choice::Stamp => Ok(port),
@@ -248,11 +255,14 @@ fn port(host: &Host, protocol: Choice, args: &PingArgs) -> Result<u16, Failure> 
     }
 }
 
-fn count(count: Option<u64>) -> Result<Option<u64>, Failure> {
-    if count == Some(0) {
-        return Err(Failure::usage("-c 0 sends nothing; give a count from 1 on"));
+fn count(count: Option<i64>) -> Result<Option<u64>, Failure> {
+    match count.map(|count| (count, u64::try_from(count))) {
+        None => Ok(None),
+        Some((1.., Ok(count))) => Ok(Some(count)),
+        Some((count, _)) => Err(Failure::usage(format!(
+            "-c {count} sends nothing; give a count from 1 on"
+        ))),
     }
-    Ok(count)
 }
 
 fn duration(text: &str, option: &str, low: u64, high: u64) -> Result<u64, Failure> {
@@ -288,7 +298,7 @@ fn exact(ns: u64) -> String {
     format_ns(ns as f64)
 }
 
-fn ranged<T: TryFrom<u32>>(value: u32, option: &str, low: u32, high: u32) -> Result<T, Failure> {
+fn ranged<T: TryFrom<i64>>(value: i64, option: &str, low: i64, high: i64) -> Result<T, Failure> {
     let fits = (low..=high).contains(&value);
     T::try_from(value).ok().filter(|_| fits).ok_or_else(|| {
         Failure::usage(format!(
@@ -297,7 +307,7 @@ fn ranged<T: TryFrom<u32>>(value: u32, option: &str, low: u32, high: u32) -> Res
     })
 }
 
-fn tos(dscp: Option<u32>, tos: Option<&str>) -> Result<u8, Failure> {
+fn tos(dscp: Option<i64>, tos: Option<&str>) -> Result<u8, Failure> {
     if let Some(dscp) = dscp {
         let dscp: u8 = ranged(dscp, "--dscp", 0, 63)?;
         return Ok(dscp << 2);
@@ -318,7 +328,7 @@ fn tos(dscp: Option<u32>, tos: Option<&str>) -> Result<u8, Failure> {
     })
 }
 
-fn source_ports(count: u32, protocol: Choice) -> Result<u16, Failure> {
+fn source_ports(count: i64, protocol: Choice) -> Result<u16, Failure> {
     if count > 1 && protocol == Choice::Icmp {
         return Err(Failure::usage(
             "--source-ports: ICMP has no ports; use --protocol stamp",
@@ -338,7 +348,7 @@ fn device(name: &str) -> Result<String, Failure> {
     Ok(name.to_owned())
 }
 
-fn size(bytes: u32, protocol: Choice, ipv6: bool) -> Result<u16, Failure> {
+fn size(bytes: i64, protocol: Choice, ipv6: bool) -> Result<u16, Failure> {
     let low = protocol.smallest(ipv6);
     let words = if protocol == Choice::Icmp {
         "ICMP echo"
@@ -466,6 +476,18 @@ mod tests {
                 "-i 99us is out of range; give a time from 100us to 1h",
             ),
             ("::1 -i 61m", "-i 61m is out of range"),
+            ("::1 -c -1", "-c -1 sends nothing; give a count from 1 on"),
+            ("::1 -i -5ms", "-i: '-5ms' is no duration"),
+            ("::1 -w -1", "-w: '-1' is no duration"),
+            ("::1 -W -1s", "-W: '-1s' is no duration"),
+            ("::1 -p -1", "-p -1 is out of range; give a port"),
+            ("::1 -p 65536", "-p 65536 is out of range; give a port"),
+            ("::1 -t -4", "-t -4 is out of range; give a number"),
+            ("::1 -s -1", "-s -1 is too small"),
+            ("::1 --dscp -1", "--dscp -1 is out of range"),
+            ("::1 -Q -1", "-Q -1 is out of range"),
+            ("::1 --source-ports -1", "--source-ports -1 is out of range"),
+            ("::1 --clock-error -1us", "--clock-error: '-1us' is no"),
             ("::1 -i soon", "-i: 'soon' is no duration"),
             (
                 "::1 -W 0",
