@@ -229,6 +229,8 @@ fn start_log(level: tracing::Level) {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_max_level(level)
         .with_target(false)
+        // A log that nobody reads must not end the agent.
+        .log_internal_errors(false)
         .try_init();
 }
 
