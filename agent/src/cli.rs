@@ -221,7 +221,7 @@ pub struct PingArgs {
     #[arg(long)]
     pub poisson: bool,
 
-    /// Send under SCHED_FIFO and spin over the last 60us before each send; needs CAP_SYS_NICE
+    /// Send under SCHED_FIFO and spin over the last 150us (two fifths of a shorter interval) before each send; needs CAP_SYS_NICE
     /// [default: off]
     #[arg(long)]
     pub realtime: bool,
