@@ -525,10 +525,16 @@ fn replans() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the kernel has seen so many packets leave the relay.
+/// Waits until the kernel has seen so many packets leave the relay, and then no more for
+/// 200 ms: neighbour discovery is among them, so that the last one of ours may still be held.
 fn settle(net: &Relayed, packets: u64) -> Result<()> {
     let limit = std::time::Instant::now() + Duration::from_secs(10);
-    while net.between.device_counter("right", "tx_packets")? < packets {
+    let (mut seen, mut since) = (0, std::time::Instant::now());
+    while seen < packets || since.elapsed() < Duration::from_millis(200) {
+        let now = net.between.device_counter("right", "tx_packets")?;
+        if now != seen {
+            (seen, since) = (now, std::time::Instant::now());
+        }
         ensure!(
             std::time::Instant::now() < limit,
             "the relay does not forward"
@@ -622,7 +628,9 @@ fn link_down() -> Result<()> {
     let log = net.stop()?;
     for direction in Direction::ALL {
         let totals = log.totals(direction);
-        ensure!(totals.balance() && totals.matched == 3, "{totals:?}");
+        // `ping -w` sends again each second until it is answered, and the first after a link
+        // came up may be too early: three answers took at least three.
+        ensure!(totals.balance() && totals.matched >= 3, "{totals:?}");
     }
     Ok(())
 }
