@@ -625,12 +625,19 @@ fn link_down() -> Result<()> {
         // Its neighbours went with the link: found again by ARP, through the relay.
         ping(&net).context(device)?;
     }
+    // `ping -w` sends again until it is answered, so how many there were is the kernel's to say:
+    // what the far host took in and gave out is what the relay passed, and no more.
+    let counted = [
+        net.b.stack_counter("IcmpInEchos")?,
+        net.b.stack_counter("IcmpOutEchoReps")?,
+    ];
     let log = net.stop()?;
-    for direction in Direction::ALL {
+    for (direction, echoes) in Direction::ALL.into_iter().zip(counted) {
         let totals = log.totals(direction);
-        // `ping -w` sends again each second until it is answered, and the first after a link
-        // came up may be too early: three answers took at least three.
-        ensure!(totals.balance() && totals.matched >= 3, "{totals:?}");
+        ensure!(
+            totals.balance() && totals.matched == echoes && echoes >= 3,
+            "the kernel had {echoes} echoes: {totals:?}"
+        );
     }
     Ok(())
 }
