@@ -17,6 +17,24 @@ pub enum Choice {
     Icmp,
 }
 
+impl Choice {
+    /// The word in configurations and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Stamp => "stamp",
+            Self::Icmp => "icmp",
+        }
+    }
+
+    /// Whether it can need an ICMP socket.
+    #[must_use]
+    pub const fn may_use_icmp(self) -> bool {
+        matches!(self, Self::Auto | Self::Icmp)
+    }
+}
+
 /// What happens to packets that are larger than the path's MTU.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum DontFragment {

@@ -13,6 +13,7 @@ pub mod saved;
 pub mod text;
 mod tree;
 
+pub use probe::prober::Choice;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -63,24 +64,6 @@ pub struct Agent {
     pub realtime: bool,
     /// On every series.
     pub labels: BTreeMap<String, String>,
-}
-
-/// Which packets a probe sends.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Choice {
-    /// STAMP, and ICMP echo where no reflector answers.
-    Auto,
-    /// STAMP.
-    Stamp,
-    /// ICMP echo.
-    Icmp,
-}
-
-impl Choice {
-    /// Whether it can need a raw socket.
-    pub const fn may_use_icmp(self) -> bool {
-        matches!(self, Self::Auto | Self::Icmp)
-    }
 }
 
 /// Where a target is.

@@ -2,6 +2,7 @@
 //! here, one function each, with an error of one line. Nothing is opened; names are
 //! resolved by the function that the caller gives.
 
+pub use probe::prober::Choice;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -28,35 +29,12 @@ const MAX_SOURCE_PORTS: i64 = 64;
 /// A jumbo frame's 9001 bytes, and some room for larger devices.
 const MAX_PACKET: i64 = 9216;
 
-/// Which protocol a target gets.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Choice {
-    /// STAMP, then ICMP.
-    Auto,
-    /// STAMP only.
-    Stamp,
-    /// ICMP echo only.
-    Icmp,
-}
-
-impl Choice {
-    /// As on the command line.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Stamp => "stamp",
-            Self::Icmp => "icmp",
-        }
-    }
-
-    /// The smallest IP packet that holds a probe, in bytes.
-    fn smallest(self, ipv6: bool) -> i64 {
-        let ip = if ipv6 { 40 } else { 20 };
-        // UDP and ICMP echo headers are 8 bytes each; RFC 8762 section 4.2.1: 44 octets;
-        // of an echo's data the first 20 are the probe's own.
-        ip + 8 + if self == Self::Icmp { 20 } else { 44 }
-    }
+/// The smallest IP packet that holds a probe, in bytes.
+fn smallest(protocol: Choice, ipv6: bool) -> i64 {
+    let ip = if ipv6 { 40 } else { 20 };
+    // UDP and ICMP echo headers are 8 bytes each; RFC 8762 section 4.2.1: 44 octets;
+    // of an echo's data the first 20 are the probe's own.
+    ip + 8 + if protocol == Choice::Icmp { 20 } else { 44 }
 }
 
 /// What standard output shows.
@@ -349,7 +327,7 @@ fn device(name: &str) -> Result<String, Failure> {
 }
 
 fn size(bytes: i64, protocol: Choice, ipv6: bool) -> Result<u16, Failure> {
-    let low = protocol.smallest(ipv6);
+    let low = smallest(protocol, ipv6);
     let words = if protocol == Choice::Icmp {
         "ICMP echo"
     } else {

@@ -163,11 +163,7 @@ fn pause(now: MonoNanos, deadline: Option<MonoNanos>, finishing: bool) -> u64 {
 
 fn spec(plan: &Plan, place: usize, target: &Target) -> TargetSpec {
     TargetSpec {
-        protocol: match plan.protocol {
-            Choice::Auto => prober::Choice::Auto,
-            Choice::Stamp => prober::Choice::Stamp,
-            Choice::Icmp => prober::Choice::Icmp,
-        },
+        protocol: plan.protocol,
         interval_ns: plan.interval_ns(plan.protocol == Choice::Icmp),
         fallback_interval_ns: Some(plan.interval_ns(true)),
         wait_ns: plan.wait_ns,

@@ -7,7 +7,7 @@ use base::{ProbeResult, TargetKey};
 use probe::prober;
 use record::results::Receiver;
 
-use crate::config::{Choice, Clocks, How};
+use crate::config::{Clocks, How};
 use crate::opener::Opener;
 use crate::targets::Wanted;
 
@@ -103,11 +103,7 @@ fn spec(key: TargetKey, address: SocketAddr, how: &How) -> prober::TargetSpec {
     let mut spec = prober::TargetSpec::new(key, address);
     // A service measures from the first second; what answers is found out beside.
     spec.opening_first = false;
-    spec.protocol = match how.protocol {
-        Choice::Auto => prober::Choice::Auto,
-        Choice::Stamp => prober::Choice::Stamp,
-        Choice::Icmp => prober::Choice::Icmp,
-    };
+    spec.protocol = how.protocol;
     spec.interval_ns = how.interval_ns;
     spec.wait_ns = how.wait_ns;
     spec.packet_bytes = how.packet_bytes;
