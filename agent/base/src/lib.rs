@@ -6,14 +6,23 @@
 //! cannot be subtracted from one another.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod event;
+pub mod flow;
+pub mod frame;
 mod list;
 pub mod output;
 pub mod stamp;
 pub mod time;
 pub mod units;
 
+pub use address::Address;
 pub use event::{Event, EventKind, Severity};
+pub use flow::{
+    FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender,
+    SideSummary, TcpClass, TcpClasses,
+};
+pub use frame::{Frame, LinkType, Passage};
 pub use output::{
     Counter, Gauge, LossTotals, Output, ProbeResult, Protocol, Quantity, Sample, SessionEvent,
     Verdict, Why,

@@ -14,6 +14,7 @@
 
 mod bytes;
 pub mod checksum;
+pub mod decode;
 pub mod frame;
 pub mod icmp;
 pub mod reason;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// The only places where unsafe code may be.
-const UNSAFE: &[&str] = &["netsonde-sys"];
+const UNSAFE: &[&str] = &["netsonde-af-xdp", "netsonde-ebpf", "netsonde-sys"];
 
 /// Every crate of ours with all that it may depend on, directly, in any build.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -18,6 +18,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("netsonde-wire", &["netsonde-base"]),
     ("netsonde-record", &["netsonde-base"]),
     ("netsonde-sys", &["netsonde-base"]),
+    ("netsonde-af-xdp", &[]),
+    ("netsonde-ebpf", &["netsonde-base"]),
+    (
+        "netsonde-capture",
+        &[
+            "netsonde-base",
+            "netsonde-sys",
+            "netsonde-af-xdp",
+            "netsonde-ebpf",
+        ],
+    ),
     ("netsonde-measure", &["netsonde-base", "netsonde-wire"]),
     (
         "netsonde-probe",
@@ -39,6 +50,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "netsonde-measure",
             "netsonde-record",
             "netsonde-probe",
+            "netsonde-capture",
+            "netsonde-ebpf",
             "netsonde-exporter",
         ],
     ),

@@ -1,0 +1,14 @@
+//! Where captured frames come from, and where they may be written to.
+//!
+//! A [`Source`] lends batches of frames to a closure: the octets stay where the kernel or
+//! the file has them. Both directions of one innermost flow, its fragments and the ICMP
+//! errors that quote it come out of the same source of a set. What a source could not lend is
+//! in [`Drops`], by reason: seen on the interface = lent + filtered + dropped.
+//!
+//! What never happens here: an allocation, a lock or a clock read per frame. Times are
+//! nanoseconds of `CLOCK_REALTIME`. A source belongs to one thread.
+#![forbid(unsafe_code)]
+
+mod source;
+
+pub use source::{BATCH, DropReason, Drops, Polled, Source, SourceError};

@@ -1,0 +1,1 @@
+//! The eBPF programs: embedded objects, loading, attaching, their maps.
