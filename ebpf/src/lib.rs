@@ -1,1 +1,13 @@
 //! The eBPF programs: embedded objects, loading, attaching, their maps.
+//!
+//! The programs are C in `src/*.bpf.c`; `build.sh` compiles them, and what it made is
+//! committed under `objects/` with a manifest, so that a build needs no clang. A test holds
+//! manifest, objects and sources together.
+//!
+//! What never happens here: a program in the place of someone else's; a kernel structure
+//! read by its layout (programs use the stable interface alone, so no BTF of the kernel is
+//! needed).
+
+pub mod fanout;
+pub mod filter;
+pub mod xdp;

@@ -1,0 +1,1 @@
+//! Socket filters that count what they reject.

@@ -1,0 +1,1 @@
+//! The XDP program of AF_XDP capture.
