@@ -9,6 +9,7 @@
 //! nanoseconds of `CLOCK_REALTIME`. A source belongs to one thread.
 #![forbid(unsafe_code)]
 
+pub mod file;
 mod source;
 
 pub use source::{BATCH, DropReason, Drops, Polled, Source, SourceError};

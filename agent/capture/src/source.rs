@@ -90,6 +90,14 @@ pub enum SourceError {
         /// Where.
         at: u64,
     },
+    /// A file that is no capture file, or one that cannot be read, and the way out.
+    #[error("{file}: {why}")]
+    NotACapture {
+        /// Which file.
+        file: String,
+        /// What it is, and what to do.
+        why: String,
+    },
     /// Something that this kernel, driver or build does not have, and the way out.
     #[error("{0}")]
     Unsupported(String),

@@ -10,6 +10,7 @@ pub mod clock;
 mod control;
 pub mod device;
 pub mod fdpass;
+pub mod map;
 pub mod netns;
 pub mod packet;
 pub mod poll;
