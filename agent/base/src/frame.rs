@@ -15,6 +15,8 @@ crate::closed_list! {
         LinuxCooked2 = "linux_cooked_v2",
         /// BSD loopback: a protocol family of 32 bits in the order of the machine: DLT 0, 108.
         Loopback = "loopback",
+        /// PPP, with or without HDLC framing: DLT 9, 50.
+        Ppp = "ppp",
         /// A link type that is not decoded.
         Other = "other",
     }
@@ -30,6 +32,7 @@ impl LinkType {
             113 => Self::LinuxCooked,
             276 => Self::LinuxCooked2,
             0 | 108 => Self::Loopback,
+            9 | 50 => Self::Ppp,
             _ => Self::Other,
         }
     }

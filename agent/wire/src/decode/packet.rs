@@ -3,7 +3,7 @@
 use base::Address;
 
 /// One decoded frame: the layers that were asked for (the innermost by default).
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Packet {
     /// Source address.
     pub source: Address,
@@ -13,7 +13,8 @@ pub struct Packet {
     pub source_port: u16,
     /// Destination port; the identifier of an ICMP echo; 0 where there is none.
     pub destination_port: u16,
-    /// The protocol above IP and its extension headers.
+    /// The protocol above IP and its extension headers; for a later fragment of IPv6 what its
+    /// fragment header says, which may be another extension header.
     pub protocol: u8,
     /// TTL or hop limit.
     pub ttl: u8,
@@ -21,14 +22,20 @@ pub struct Packet {
     pub ip_id: u16,
     /// What else the IP header and the way to it say.
     pub flags: PacketFlags,
+    /// With [`PacketFlags::FRAGMENT`], the first fragment included: which packet it is of, as
+    /// in [`Fragment::id`]; else 0.
+    pub fragment_id: u32,
+    /// VNI of VXLAN or Geneve, GRE's key, ERSPAN's session, of the innermost tunnel that has
+    /// one; 0 where there is none.
+    pub tunnel_id: u32,
     /// Octets of the IP packet, its header included (BIG TCP and jumbograms: more than 65 535).
     pub ip_len: u32,
-    /// Octets that the transport header carries, from the lengths in the headers and not
+    /// Octets that the transport header carries (a first fragment: in this frame), from the lengths in the headers and not
     /// from the frame (Ethernet pads); 0 where there is no transport header.
     pub payload_len: u32,
     /// Where those octets begin in the frame.
     pub payload_at: u32,
-    /// How many of them were captured.
+    /// How many of them were captured; all, unless the snaplen or a mirror cut the frame.
     pub payload_captured: u32,
     /// What the transport header says.
     pub transport: Transport,
@@ -70,7 +77,7 @@ impl PacketFlags {
 }
 
 /// Above IP.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Transport {
     /// TCP.
     Tcp(TcpHeader),
