@@ -14,6 +14,7 @@ pub mod nft;
 pub mod proxy;
 pub mod relay;
 pub mod running;
+pub mod tcp;
 pub mod topology;
 pub mod traffic;
 

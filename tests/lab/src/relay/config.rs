@@ -66,6 +66,8 @@ pub enum Matching {
     Udp,
     /// ICMP echo, v4 and v6.
     Echo,
+    /// TCP.
+    Tcp,
     /// Every IP packet but neighbour discovery and ICMP errors.
     Ip,
 }

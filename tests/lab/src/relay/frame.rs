@@ -49,6 +49,7 @@ pub fn matches(matching: Matching, bytes: &[u8], frame: &Frame) -> bool {
                 .is_some_and(|(from, to)| from == port || to == port)
         }
         Matching::Echo => echo,
+        Matching::Tcp => frame.protocol == protocol::TCP,
         // Neighbour discovery and ICMP errors keep the rest working: never touched.
         Matching::Ip => echo || !matches!(frame.protocol, protocol::ICMP | protocol::ICMPV6),
     }
@@ -250,6 +251,7 @@ mod tests {
             (Matching::UdpPort(862), true),
             (Matching::UdpPort(863), false),
             (Matching::Echo, false),
+            (Matching::Tcp, false),
         ] {
             assert_eq!(matches(matching, &bytes, &frame), expected, "{matching:?}");
         }

@@ -87,6 +87,34 @@ pub struct Record {
     pub echo_sequence: Option<u16>,
     /// Whether it carries our report TLV, and if so, whether that says "not counted".
     pub uncounted: Option<bool>,
+    /// What a TCP segment is.
+    pub tcp: Option<Segment>,
+}
+
+/// A TCP segment in a log.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// Its sequence number.
+    pub sequence: u32,
+    /// Octets of payload.
+    pub payload: u16,
+    /// FIN, SYN, RST, PSH, ACK, ... from bit 0.
+    pub flags: u8,
+}
+
+impl Segment {
+    fn read(bytes: &[u8], frame: &Frame) -> Option<Self> {
+        if frame.protocol != wire::checksum::protocol::TCP {
+            return None;
+        }
+        // RFC 9293 section 3.1: the sequence number is the second word, the flags octet 13.
+        let header = bytes.get(frame.l4..frame.l4 + 14)?;
+        Some(Self {
+            sequence: u32::from_be_bytes(*header.get(4..)?.first_chunk()?),
+            payload: u16::try_from(frame.payload.len()).unwrap_or(u16::MAX),
+            flags: header[13],
+        })
+    }
 }
 
 impl Record {
@@ -126,6 +154,7 @@ impl Record {
             ssid: (word(12) & 0xffff) as u16,
             echo_sequence: echo_sequence(bytes, frame),
             uncounted,
+            tcp: Segment::read(bytes, frame),
         }
     }
 
@@ -160,7 +189,8 @@ impl Record {
             | u8::from(self.echo_sequence.is_some()) << 3
             | u8::from(self.uncounted.is_some()) << 4
             | u8::from(self.uncounted == Some(true)) << 5
-            | u8::from(self.source.is_ipv6()) << 6;
+            | u8::from(self.source.is_ipv6()) << 6
+            | u8::from(self.tcp.is_some()) << 7;
         let start = to.len();
         to.extend([
             1,
@@ -192,6 +222,11 @@ impl Record {
         to.extend(self.sequence.unwrap_or(0).to_le_bytes());
         to.extend(self.sender_sequence.to_le_bytes());
         to.extend(self.echo_sequence.unwrap_or(0).to_le_bytes());
+        if let Some(tcp) = self.tcp {
+            to.extend(tcp.sequence.to_le_bytes());
+            to.extend(tcp.payload.to_le_bytes());
+            to.push(tcp.flags);
+        }
         to.resize(start + RECORD_BYTES, 0);
     }
 
@@ -234,6 +269,11 @@ impl Record {
             sender_sequence: u32_at(92),
             echo_sequence: flag(3).then(|| u16_at(96)),
             uncounted: flag(4).then(|| flag(5)),
+            tcp: flag(7).then(|| Segment {
+                sequence: u32_at(98),
+                payload: u16_at(102),
+                flags: bytes[104],
+            }),
         })
     }
 }

@@ -18,6 +18,6 @@ pub mod truth;
 pub use config::{
     Corrupt, Delay, Duplicate, Impairment, Loss, Matching, MtuLimit, Pick, RelayConfig, Reorder,
 };
-pub use log::{DirectionTotals, Record, RelayLog, Verdict};
+pub use log::{DirectionTotals, Record, RelayLog, Segment, Verdict};
 pub use process::Relay;
 pub use truth::Truth;

@@ -151,6 +151,7 @@ mod tests {
             ssid: 1,
             echo_sequence: None,
             uncounted: None,
+            tcp: None,
         }
     }
 

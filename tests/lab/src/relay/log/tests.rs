@@ -32,6 +32,11 @@ fn record(index: u64) -> Record {
         ssid: 0xabcd,
         echo_sequence: index.is_multiple_of(11).then_some(0x1234),
         uncounted: [None, Some(false), Some(true)][(index % 3) as usize],
+        tcp: index.is_multiple_of(13).then_some(Segment {
+            sequence: 0xfedc_ba98,
+            payload: 1_448,
+            flags: 0x18,
+        }),
     }
 }
 
