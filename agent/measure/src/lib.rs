@@ -7,6 +7,7 @@
 
 pub mod delay;
 pub mod loss;
+pub mod passive;
 pub mod random;
 pub mod rate;
 pub mod reflector;

@@ -36,3 +36,31 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
         place.copy_from_slice(value);
     }
 }
+
+/// FNV-1a over octets, folded to 16 bits that are never 0: to tell apart the few names of one
+/// flow, not to resist anybody.
+pub(crate) struct Digest(u32);
+
+impl Digest {
+    pub(crate) const fn new() -> Self {
+        Self(0x811c_9dc5)
+    }
+
+    pub(crate) const fn add(&mut self, octet: u8) {
+        self.0 = (self.0 ^ octet as u32).wrapping_mul(0x0100_0193);
+    }
+
+    pub(crate) const fn finish(self) -> u16 {
+        let folded = (self.0 >> 16 ^ self.0) as u16;
+        if folded == 0 { 1 } else { folded }
+    }
+}
+
+/// A [`Digest`] of all octets.
+pub(crate) fn digest(bytes: &[u8]) -> u16 {
+    let mut digest = Digest::new();
+    for octet in bytes {
+        digest.add(*octet);
+    }
+    digest.finish()
+}

@@ -15,8 +15,10 @@
 mod bytes;
 pub mod checksum;
 pub mod decode;
+pub mod dns;
 pub mod frame;
 pub mod icmp;
+pub mod quic;
 pub mod reason;
 pub mod report;
 pub mod stamp;
