@@ -9,3 +9,4 @@
 pub mod instructions;
 pub mod loops;
 pub mod side;
+pub mod traces;

@@ -1,5 +1,7 @@
 //! Children, limits and memory of this process.
 
+mod usage;
+
 use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -7,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::call::{check, check_long, failed};
 use crate::signal::Signal;
+
+pub use usage::{Usage, wait_with_usage};
 
 /// A process.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
