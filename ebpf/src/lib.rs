@@ -8,6 +8,10 @@
 //! read by its layout (programs use the stable interface alone, so no BTF of the kernel is
 //! needed).
 
+mod bpf;
+mod error;
 pub mod fanout;
 pub mod filter;
 pub mod xdp;
+
+pub use error::{LoadError, raise_memory_limit};

@@ -1,0 +1,398 @@
+//! Classic BPF to eBPF.
+//!
+//! The same machine otherwise: A and X of 32 bits, 16 scratch words, loads in network byte
+//! order (linux/filter.h; kernel: net/core/filter.c, bpf_convert_filter). Two things differ.
+//! Loads are helper calls, not `BPF_LD_ABS`: a load past the end must end in the counting
+//! branch, and `BPF_LD_ABS` leaves the program by itself. And the length returned is at most
+//! the snaplen.
+//!
+//! Registers: R6 the context, R7 A, R8 X; the stack has a load buffer and the scratch words.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{Classic, FilterOptions, TranslateError};
+
+const R0: u8 = 0;
+const R1: u8 = 1;
+const R2: u8 = 2;
+const R3: u8 = 3;
+const R4: u8 = 4;
+const CONTEXT: u8 = 6;
+const A: u8 = 7;
+const X: u8 = 8;
+const FRAME: u8 = 10;
+
+/// Where loads go, from the frame pointer.
+const BUFFER: i16 = -8;
+/// Scratch word 0.
+const SCRATCH: i16 = -72;
+
+// Offsets in struct __sk_buff.
+const LEN: i16 = 0;
+const PKT_TYPE: i16 = 4;
+const IFINDEX: i16 = 40;
+
+const PACKET_OUTGOING: i32 = 4;
+/// The loopback device is the first of every network namespace.
+const LOOPBACK_INDEX: i32 = 1;
+
+const MAP_LOOKUP: i32 = 1;
+const SMP_PROCESSOR_ID: i32 = 8;
+const SKB_LOAD_BYTES: i32 = 26;
+
+// Classes and modes (linux/bpf_common.h, linux/bpf.h).
+const LDX: u8 = 0x01;
+const ST: u8 = 0x02;
+const STX: u8 = 0x03;
+const ALU: u8 = 0x04;
+const JMP: u8 = 0x05;
+const JMP32: u8 = 0x06;
+const ALU64: u8 = 0x07;
+const W: u8 = 0x00;
+const H: u8 = 0x08;
+const B: u8 = 0x10;
+const DW: u8 = 0x18;
+const MEM: u8 = 0x60;
+const ATOMIC: u8 = 0xc0;
+const BY_X: u8 = 0x08;
+const MOV: u8 = 0xb0;
+const ADD: u8 = 0x00;
+const AND: u8 = 0x50;
+const LSH: u8 = 0x60;
+const XOR: u8 = 0xa0;
+const TO_BE: u8 = 0xd8;
+const JA: u8 = 0x00;
+const JEQ: u8 = 0x10;
+const JGT: u8 = 0x20;
+const JGE: u8 = 0x30;
+const JSET: u8 = 0x40;
+const JNE: u8 = 0x50;
+const JLT: u8 = 0xa0;
+const JLE: u8 = 0xb0;
+const CALL: u8 = 0x80;
+const EXIT: u8 = 0x90;
+
+/// Where a jump goes: a classic instruction, or the branch that counts and rejects.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Label {
+    Classic(usize),
+    Reject,
+}
+
+struct Emitter {
+    out: Vec<u64>,
+    jumps: Vec<(usize, Label)>,
+}
+
+impl Emitter {
+    fn emit(&mut self, code: u8, destination: u8, source: u8, offset: i16, value: i32) {
+        let registers = u64::from(destination | source << 4) << 8;
+        let offset = u64::from(offset.cast_unsigned()) << 16;
+        let value = u64::from(value.cast_unsigned()) << 32;
+        self.out.push(u64::from(code) | registers | offset | value);
+    }
+
+    fn constant(&mut self, register: u8, value: u32) {
+        self.emit(ALU | MOV, register, 0, 0, value.cast_signed());
+    }
+
+    fn copy(&mut self, to: u8, from: u8) {
+        self.emit(ALU | MOV | BY_X, to, from, 0, 0);
+    }
+
+    fn address(&mut self, register: u8, offset: i16) {
+        self.emit(ALU64 | MOV | BY_X, register, FRAME, 0, 0);
+        self.emit(ALU64 | ADD, register, 0, 0, i32::from(offset));
+    }
+
+    fn call(&mut self, helper: i32) {
+        self.emit(JMP | CALL, 0, 0, 0, helper);
+    }
+
+    fn jump(&mut self, code: u8, register: u8, source: u8, value: i32, label: Label) {
+        self.jumps.push((self.out.len(), label));
+        self.emit(code, register, source, 0, value);
+    }
+
+    /// `size` octets at R2 into `register`; past the end: rejected.
+    fn load(&mut self, size: u8, register: u8) {
+        self.emit(ALU64 | MOV | BY_X, R1, CONTEXT, 0, 0);
+        self.address(R3, BUFFER);
+        let (octets, bits) = match size {
+            W => (4, 32),
+            H => (2, 16),
+            _ => (1, 0),
+        };
+        self.constant(R4, octets);
+        self.call(SKB_LOAD_BYTES);
+        self.jump(JMP | JNE, R0, 0, 0, Label::Reject);
+        self.emit(LDX | size | MEM, register, FRAME, BUFFER, 0);
+        if bits > 0 {
+            self.emit(ALU | TO_BE, register, 0, 0, bits);
+        }
+    }
+
+    fn finish(mut self, at: &[usize], reject: usize) -> Result<Vec<u64>, TranslateError> {
+        for (place, label) in &self.jumps {
+            let to = match label {
+                Label::Classic(index) => *at.get(*index).ok_or(TranslateError::Outside(*index))?,
+                Label::Reject => reject,
+            };
+            let distance = to as i64 - *place as i64 - 1;
+            let distance = i16::try_from(distance).map_err(|_| TranslateError::TooFar)?;
+            if let Some(instruction) = self.out.get_mut(*place) {
+                *instruction |= u64::from(distance.cast_unsigned()) << 16;
+            }
+        }
+        Ok(self.out)
+    }
+}
+
+/// Which classic instructions can be reached: the verifier refuses those that cannot.
+fn reachable(classic: &[Classic]) -> Result<Vec<bool>, TranslateError> {
+    let mut reached = vec![false; classic.len()];
+    if let Some(first) = reached.first_mut() {
+        *first = true;
+    }
+    // Jumps go forward only, so one pass is enough.
+    for (at, instruction) in classic.iter().enumerate() {
+        if !reached.get(at).copied().unwrap_or(false) {
+            continue;
+        }
+        let skip: &[usize] = match (instruction.code & 7, instruction.code & 0xf0) {
+            (5, 0) => &[instruction.k as usize],
+            (5, _) => &[instruction.jt.into(), instruction.jf.into()],
+            (6, _) => &[],
+            _ => &[0],
+        };
+        for skip in skip {
+            let next = at.saturating_add(1).saturating_add(*skip);
+            *reached.get_mut(next).ok_or(TranslateError::Outside(at))? = true;
+        }
+    }
+    Ok(reached)
+}
+
+/// Translates; `rejected` is the array that counts, one line for each CPU.
+pub(super) fn translate(
+    classic: &[Classic],
+    options: FilterOptions,
+    rejected: Option<BorrowedFd<'_>>,
+) -> Result<Vec<u64>, TranslateError> {
+    if classic.is_empty() || classic.len() > 4096 {
+        return Err(TranslateError::Length(classic.len()));
+    }
+    let reached = reachable(classic)?;
+    let mut emitter = Emitter {
+        out: Vec::with_capacity(classic.len() * 4 + 64),
+        jumps: Vec::new(),
+    };
+    let out = &mut emitter;
+    out.emit(ALU64 | MOV | BY_X, CONTEXT, R1, 0, 0);
+    if options.loopback_once {
+        out.emit(LDX | W | MEM, R0, CONTEXT, IFINDEX, 0);
+        out.emit(JMP | JNE, R0, 0, 4, LOOPBACK_INDEX);
+        out.emit(LDX | W | MEM, R0, CONTEXT, PKT_TYPE, 0);
+        out.emit(JMP | JNE, R0, 0, 2, PACKET_OUTGOING);
+        out.constant(R0, 0);
+        out.emit(JMP | EXIT, 0, 0, 0, 0);
+    }
+    out.constant(A, 0);
+    out.constant(X, 0);
+    for word in 0..8 {
+        out.emit(ST | DW | MEM, FRAME, 0, SCRATCH + word * 8, 0);
+    }
+    let mut at = vec![usize::MAX; classic.len()];
+    for (index, instruction) in classic.iter().enumerate() {
+        if reached.get(index).copied().unwrap_or(false) {
+            if let Some(place) = at.get_mut(index) {
+                *place = out.out.len();
+            }
+            one(out, index, *instruction, options.snaplen)?;
+        }
+    }
+    let reject = out.out.len();
+    if out.jumps.iter().any(|(_, label)| *label == Label::Reject) {
+        count(out, rejected);
+        out.constant(R0, 0);
+        out.emit(JMP | EXIT, 0, 0, 0, 0);
+    }
+    emitter.finish(&at, reject)
+}
+
+/// Adds one to this CPU's line of the array.
+fn count(out: &mut Emitter, array: Option<BorrowedFd<'_>>) {
+    let Some(array) = array else { return };
+    out.call(SMP_PROCESSOR_ID);
+    out.emit(STX | W | MEM, FRAME, R0, BUFFER, 0);
+    out.address(R2, BUFFER);
+    // BPF_LD_IMM64 with BPF_PSEUDO_MAP_FD: two places.
+    out.emit(0x18, R1, 1, 0, array.as_raw_fd());
+    out.emit(0, 0, 0, 0, 0);
+    out.call(MAP_LOOKUP);
+    out.emit(JMP | JEQ, R0, 0, 2, 0);
+    out.constant(R1, 1);
+    out.emit(STX | DW | ATOMIC, R0, R1, 0, i32::from(ADD));
+}
+
+fn scratch(at: usize, k: u32) -> Result<i16, TranslateError> {
+    match i16::try_from(k) {
+        Ok(word @ 0..16) => Ok(SCRATCH + word * 4),
+        _ => Err(TranslateError::Constant { at, k }),
+    }
+}
+
+/// One reachable instruction.
+fn one(out: &mut Emitter, at: usize, classic: Classic, snaplen: u32) -> Result<(), TranslateError> {
+    let Classic { code, k, .. } = classic;
+    let unknown = TranslateError::Unknown { at, code };
+    let value = k.cast_signed();
+    let size = (code & 0x18) as u8;
+    match code {
+        // ld [k], ldh, ldb; kernel data has "negative" offsets.
+        0x20 | 0x28 | 0x30 if k >= 0xffff_f000 => ancillary(out, at, k)?,
+        0x20 | 0x28 | 0x30 => {
+            if k > i32::MAX as u32 {
+                return Err(TranslateError::Constant { at, k });
+            }
+            out.constant(R2, k);
+            out.load(size, A);
+        }
+        // ld [x + k] and the like
+        0x40 | 0x48 | 0x50 => {
+            out.copy(R2, X);
+            out.emit(ALU | ADD, R2, 0, 0, value);
+            out.load(size, A);
+        }
+        // ldx 4*([k]&0xf)
+        0xb1 => {
+            out.constant(R2, k);
+            out.load(B, X);
+            out.emit(ALU | AND, X, 0, 0, 0xf);
+            out.emit(ALU | LSH, X, 0, 0, 2);
+        }
+        0x00 => out.constant(A, k),
+        0x01 => out.constant(X, k),
+        0x80 => out.emit(LDX | W | MEM, A, CONTEXT, LEN, 0),
+        0x81 => out.emit(LDX | W | MEM, X, CONTEXT, LEN, 0),
+        0x60 => out.emit(LDX | W | MEM, A, FRAME, scratch(at, k)?, 0),
+        0x61 => out.emit(LDX | W | MEM, X, FRAME, scratch(at, k)?, 0),
+        0x02 => out.emit(STX | W | MEM, FRAME, A, scratch(at, k)?, 0),
+        0x03 => out.emit(STX | W | MEM, FRAME, X, scratch(at, k)?, 0),
+        0x07 => out.copy(X, A),
+        0x87 => out.copy(A, X),
+        // ret #k
+        0x06 if k == 0 => out.jump(JMP | JA, 0, 0, 0, Label::Reject),
+        0x06 => {
+            out.constant(R0, k.min(snaplen));
+            out.emit(JMP | EXIT, 0, 0, 0, 0);
+        }
+        // ret a
+        0x16 => {
+            out.jump(JMP32 | JEQ, A, 0, 0, Label::Reject);
+            out.copy(R0, A);
+            out.emit(JMP32 | JLE, R0, 0, 1, snaplen.cast_signed());
+            out.constant(R0, snaplen);
+            out.emit(JMP | EXIT, 0, 0, 0, 0);
+        }
+        _ if code & 7 == 4 => arithmetic(out, at, classic)?,
+        _ if code & 7 == 5 => branch(out, at, classic)?,
+        _ => return Err(unknown),
+    }
+    Ok(())
+}
+
+/// `SKF_AD_OFF`: what the kernel knows of a frame that is not in it.
+fn ancillary(out: &mut Emitter, at: usize, k: u32) -> Result<(), TranslateError> {
+    let field = |out: &mut Emitter, offset: i16| out.emit(LDX | W | MEM, A, CONTEXT, offset, 0);
+    match k - 0xffff_f000 {
+        // SKF_AD_PROTOCOL, and SKF_AD_VLAN_TPID: in network byte order.
+        0 => {
+            field(out, 16);
+            out.emit(ALU | TO_BE, A, 0, 0, 16);
+        }
+        60 => {
+            field(out, 28);
+            out.emit(ALU | TO_BE, A, 0, 0, 16);
+        }
+        4 => field(out, PKT_TYPE),
+        8 => field(out, IFINDEX),
+        20 => field(out, 8),
+        24 => field(out, 12),
+        32 => field(out, 44),
+        44 => field(out, 24),
+        48 => field(out, 20),
+        36 => {
+            out.call(SMP_PROCESSOR_ID);
+            out.copy(A, R0);
+        }
+        40 => out.emit(ALU | XOR | BY_X, A, X, 0, 0),
+        _ => return Err(TranslateError::Constant { at, k }),
+    }
+    Ok(())
+}
+
+fn arithmetic(out: &mut Emitter, at: usize, classic: Classic) -> Result<(), TranslateError> {
+    let Classic { code, k, .. } = classic;
+    let operation = (code & 0xf0) as u8;
+    let by_x = code & 8 != 0;
+    if code > 0xff || operation > XOR {
+        return Err(TranslateError::Unknown { at, code });
+    }
+    match operation {
+        // neg
+        0x80 => out.emit(ALU | operation, A, 0, 0, 0),
+        // div, mod: by 0 a classic program ends and rejects.
+        0x30 | 0x90 if by_x => {
+            out.jump(JMP32 | JEQ, X, 0, 0, Label::Reject);
+            out.emit(ALU | operation | BY_X, A, X, 0, 0);
+        }
+        0x30 | 0x90 if k == 0 => return Err(TranslateError::Constant { at, k }),
+        // lsh, rsh
+        0x60 | 0x70 if !by_x && k >= 32 => return Err(TranslateError::Constant { at, k }),
+        _ if by_x => out.emit(ALU | operation | BY_X, A, X, 0, 0),
+        _ => out.emit(ALU | operation, A, 0, 0, k.cast_signed()),
+    }
+    Ok(())
+}
+
+fn branch(out: &mut Emitter, at: usize, classic: Classic) -> Result<(), TranslateError> {
+    let Classic { code, jt, jf, k } = classic;
+    let target = |skip: usize| Label::Classic(at + 1 + skip);
+    if code == 5 {
+        if k > 0 {
+            out.jump(JMP | JA, 0, 0, 0, target(k as usize));
+        }
+        return Ok(());
+    }
+    let operation = (code & 0xf0) as u8;
+    let by_x = code & 8 != 0;
+    let opposite = match operation {
+        JEQ => Some(JNE),
+        JGT => Some(JLE),
+        JGE => Some(JLT),
+        JSET => None,
+        _ => return Err(TranslateError::Unknown { at, code }),
+    };
+    if code > 0xff {
+        return Err(TranslateError::Unknown { at, code });
+    }
+    let mut test = |operation: u8, label: Label| {
+        let (flag, source, value) = if by_x {
+            (BY_X, X, 0)
+        } else {
+            (0, 0, k.cast_signed())
+        };
+        out.jump(JMP32 | operation | flag, A, source, value, label);
+    };
+    match (jt, jf, opposite) {
+        (0, 0, _) => {}
+        (0, _, Some(opposite)) => test(opposite, target(jf.into())),
+        (_, 0, _) => test(operation, target(jt.into())),
+        _ => {
+            test(operation, target(jt.into()));
+            out.jump(JMP | JA, 0, 0, 0, target(jf.into()));
+        }
+    }
+    Ok(())
+}
