@@ -29,7 +29,7 @@ pub(super) fn decode(frame: &Frame<'_>, layer: Layer) -> Result<Packet, Undecode
         end: bytes.len().max(frame.original_len as usize),
         whole: true,
     };
-    let (v6, at) = link::to_ip(&span, inside, 0)?;
+    let (span, v6, at) = link::to_ip(span, inside, 0)?;
     let first = Walked {
         span,
         packet: ip(&span, v6, at)?,

@@ -63,9 +63,11 @@ pub(super) fn parse(span: &Span<'_>, at: usize) -> Result<Ip, Undecoded> {
         ip_len = available;
         flags = flags.with(PacketFlags::LENGTH_FROM_FRAME);
     }
-    if ip_len < header_len || span.whole && ip_len > available {
+    if ip_len < header_len {
         return Err(Undecoded::IpLength);
     }
+    let (end, clipped) = clip(span, at + ip_len);
+    flags = flags.with(clipped);
     let place = u16::from_be_bytes([f0, f1]);
     if place & 0x4000 != 0 {
         flags = flags.with(PacketFlags::DONT_FRAGMENT);
@@ -81,7 +83,6 @@ pub(super) fn parse(span: &Span<'_>, at: usize) -> Result<Ip, Undecoded> {
             more: place & 0x2000 != 0,
         });
     }
-    let end = at + ip_len;
     let mut payload = at + header_len;
     if protocol == AUTHENTICATION && fragment.is_none_or(|fragment| fragment.offset == 0) {
         let inside = span.until(end);
@@ -91,6 +92,9 @@ pub(super) fn parse(span: &Span<'_>, at: usize) -> Result<Ip, Undecoded> {
         if payload > end {
             return Err(Undecoded::IpHeader);
         }
+    }
+    if payload > end {
+        return Err(Undecoded::Short);
     }
     let address = |at: usize| span.u32(at).map(Address::v4);
     Ok(Ip {
@@ -106,6 +110,15 @@ pub(super) fn parse(span: &Span<'_>, at: usize) -> Result<Ip, Undecoded> {
         end,
         fragment,
     })
+}
+
+/// The end of a packet that a length puts at `end`.
+pub(super) fn clip(span: &Span<'_>, end: usize) -> (usize, PacketFlags) {
+    if span.whole && end > span.end {
+        (span.end, PacketFlags::CLIPPED)
+    } else {
+        (end, PacketFlags::none())
+    }
 }
 
 /// RFC 4302 section 2.2: "in 32-bit words (4-byte units), minus "2"".

@@ -2,7 +2,7 @@
 
 use base::Address;
 
-use super::ipv4::{AUTHENTICATION, Ip, authentication_len};
+use super::ipv4::{AUTHENTICATION, Ip, authentication_len, clip};
 use super::span::Span;
 use super::{Fragment, PacketFlags, Undecoded};
 
@@ -44,10 +44,8 @@ pub(super) fn parse(span: &Span<'_>, at: usize) -> Result<Ip, Undecoded> {
             None => return Err(Undecoded::IpLength),
         };
     }
-    if span.whole && length > available {
-        return Err(Undecoded::IpLength);
-    }
-    let end = at + HEADER + length;
+    let (end, clipped) = clip(span, at + HEADER + length);
+    flags = flags.with(clipped);
     let inside = span.until(end);
     let mut payload = at + HEADER;
     let mut fragment: Option<Fragment> = None;

@@ -45,32 +45,37 @@ pub(super) enum Inside {
     Ipv6,
 }
 
-/// Walks to the IP header: whether it is IPv6's, and where it starts.
-pub(super) fn to_ip(
-    span: &Span<'_>,
+/// Walks to the IP header: what it is in, whether it is IPv6's, and where it starts.
+pub(super) fn to_ip<'a>(
+    mut span: Span<'a>,
     mut inside: Inside,
     mut at: usize,
-) -> Result<(bool, usize), Undecoded> {
+) -> Result<(Span<'a>, bool, usize), Undecoded> {
     for _ in 0..MAX_STEPS {
         (inside, at) = match inside {
-            Inside::Ipv4 => return Ok((false, at)),
-            Inside::Ipv6 => return Ok((true, at)),
+            Inside::Ipv4 => return Ok((span, false, at)),
+            Inside::Ipv6 => return Ok((span, true, at)),
             Inside::Ip => match span.u8(at)? >> 4 {
-                4 => return Ok((false, at)),
-                6 => return Ok((true, at)),
+                4 => (Inside::Ipv4, at),
+                6 => (Inside::Ipv6, at),
                 _ => return Err(Undecoded::IpVersion),
             },
             Inside::Ethernet => (Inside::Type(span.u16(at + 12)?), at + 14),
-            Inside::Type(number) => typed(span, number, at)?,
-            Inside::Labelled => labelled(span, at)?,
-            Inside::Llc => llc(span, at)?,
-            Inside::Ppp => ppp(span, at)?,
-            // Both end in or begin with an EtherType: pcap-linktype "LINUX_SLL", "LINUX_SLL2".
+            Inside::Type(PPPOE_SESSION) => {
+                // RFC 2516 section 4: VER, TYPE, CODE, SESSION_ID, LENGTH.
+                let length = span.u16(at + 4)?;
+                span = span.until(at + 6 + usize::from(length));
+                (Inside::Ppp, at + 6)
+            }
+            Inside::Type(number) => typed(&span, number, at)?,
+            Inside::Labelled => labelled(&span, at)?,
+            Inside::Llc => llc(&span, at)?,
+            Inside::Ppp => ppp(&span, at)?,
+            // Both have an EtherType: pcap-linktype(7), LINUX_SLL and LINUX_SLL2.
             Inside::Cooked => (cooked(span.u16(at + 14)?)?, at + 16),
             Inside::Cooked2 => {
-                let kind = span.u16(at)?;
-                span.array::<20>(at)?;
-                (cooked(kind)?, at + 20)
+                let &[high, low, ..] = span.array::<20>(at)?;
+                (cooked(u16::from_be_bytes([high, low]))?, at + 20)
             }
             Inside::Loopback => (family(span.u32(at)?)?, at + 4),
         };
@@ -92,11 +97,6 @@ fn typed(span: &Span<'_>, number: u16, at: usize) -> Result<(Inside, usize), Und
                 }
             }
             return Err(Undecoded::LinkDepth);
-        }
-        PPPOE_SESSION => {
-            // RFC 2516 section 4: VER, TYPE, CODE, SESSION_ID, LENGTH.
-            span.array::<6>(at)?;
-            (Inside::Ppp, at + 6)
         }
         BRIDGED => (Inside::Ethernet, at),
         GRE_PPP => (Inside::Ppp, at),

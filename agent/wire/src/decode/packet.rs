@@ -54,6 +54,10 @@ impl PacketFlags {
     pub const TUNNELLED: Self = Self(1 << 2);
     /// The IP length field was 0 (BIG TCP, a tap before segmentation): taken from the frame.
     pub const LENGTH_FROM_FRAME: Self = Self(1 << 3);
+    /// The IP length is more than the frame had on the wire, so the payload ends with the
+    /// frame: a receiver drops such a packet, and an edited capture has many. Not in tunnels,
+    /// whose inside a mirror may have cut: there the IP length is right.
+    pub const CLIPPED: Self = Self(1 << 4);
 
     /// No bit.
     #[must_use]

@@ -44,7 +44,7 @@ base::closed_list! {
         IpVersion = "ip_version",
         /// An IPv4 header length below 5, or AH or an option that ends outside its header.
         IpHeader = "ip_header",
-        /// An IP length below that of its headers or above that of the frame.
+        /// An IP length below that of its headers; a jumbogram that is none.
         IpLength = "ip_length",
         /// More IPv6 extension headers than are foreseen.
         IpExtensions = "ip_extensions",

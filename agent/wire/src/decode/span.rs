@@ -46,6 +46,7 @@ impl<'a> Span<'a> {
 
     /// The same with an end of its own, which a length field gave.
     pub(super) fn until(&self, end: usize) -> Self {
+        let end = if self.whole { end.min(self.end) } else { end };
         Self {
             bytes: self.bytes.get(..end).unwrap_or(self.bytes),
             end,

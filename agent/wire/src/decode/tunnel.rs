@@ -46,7 +46,7 @@ pub(super) fn innermost(mut walked: Walked<'_>) -> Result<Walked<'_>, Undecoded>
             return Ok(walked);
         };
         let span = header.inside(opened.end);
-        let (v6, at) = link::to_ip(&span, opened.inside, opened.at)?;
+        let (span, v6, at) = link::to_ip(span, opened.inside, opened.at)?;
         walked = Walked {
             span,
             packet: ip(&span, v6, at)?,

@@ -1,8 +1,8 @@
 //! UDP (RFC 768).
 
-use super::Undecoded;
 use super::ipv4::Ip;
 use super::span::Span;
+use super::{PacketFlags, Undecoded};
 
 /// Octets of the header.
 pub(super) const HEADER: usize = 8;
@@ -26,6 +26,7 @@ pub(super) fn parse(span: &Span<'_>, ip: &Ip) -> Result<Udp, Undecoded> {
         length if length < HEADER => return Err(Undecoded::UdpLength),
         // The whole datagram's, of which this is a part.
         _ if ip.fragment.is_some() => carried,
+        length if ip.flags.has(PacketFlags::CLIPPED) => length.min(carried),
         length if length > carried => return Err(Undecoded::UdpLength),
         length => length,
     };
