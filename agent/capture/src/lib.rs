@@ -10,6 +10,15 @@
 #![forbid(unsafe_code)]
 
 pub mod file;
+pub mod filter;
+#[cfg(feature = "pcap")]
+pub mod libpcap;
 mod source;
+pub mod write;
 
+pub use file::FileSource;
+pub use filter::{Filter, FilterError, Filtered};
+#[cfg(feature = "pcap")]
+pub use libpcap::LibpcapSource;
 pub use source::{BATCH, DropReason, Drops, Polled, Source, SourceError};
+pub use write::{WriteOptions, Writer, Written};

@@ -309,7 +309,7 @@ impl Source for FileSource {
 
 /// The packet type of Linux cooked captures says which way a frame went
 /// (`PACKET_HOST` 0, `_BROADCAST` 1, `_MULTICAST` 2, `_OTHERHOST` 3, `_OUTGOING` 4).
-fn cooked_passage(frame: &mut Frame<'_>) {
+pub(crate) fn cooked_passage(frame: &mut Frame<'_>) {
     let kind = match frame.link {
         LinkType::LinuxCooked => frame.bytes.get(1),
         LinkType::LinuxCooked2 => frame.bytes.get(10),

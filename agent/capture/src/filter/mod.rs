@@ -1,0 +1,306 @@
+//! Filters in tcpdump's expression language.
+//!
+//! Owns: one classic BPF [`Program`] for each link type, the same whether it is attached to
+//! a socket or run here. libpcap compiles them (feature `pcap`); what it does not take, and
+//! everything without it, goes to a subset that is built in ([`SUBSET`]) and means the same
+//! as in libpcap. Programs run without allocation, in time bounded by their length, and a
+//! load from outside of the captured octets refuses the frame, as it does in the kernel.
+//!
+//! As with tcpdump, a filter looks at the outermost packet, a tagged frame matches only
+//! after `vlan`, `and` and `or` bind equally from left to right, and names of hosts are
+//! looked up when the filter is compiled (by libpcap only).
+
+#[cfg(feature = "pcap")]
+mod library;
+mod program;
+mod subset;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use base::{Frame, LinkType, WallNanos};
+
+pub use program::{Instruction, Program};
+
+use crate::{BATCH, DropReason, Drops, Polled, Source, SourceError};
+
+/// What is built in, for messages.
+pub const SUBSET: &str = "host A, net A/B, port N, portrange N-M, proto N, tcp, udp, sctp, icmp, icmp6, ip, ip6, arp; before them src, dst, ip, ip6, tcp, udp; and, or, not, parentheses";
+
+/// Why an expression is no filter: one line.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FilterError {
+    /// Nobody understands it.
+    #[error("filter \"{text}\": {why}; built in are: {SUBSET}")]
+    Expression {
+        /// The words, joined.
+        text: String,
+        /// What libpcap or, without it, the built-in parser says.
+        why: String,
+    },
+    /// It is right, but says nothing of frames that begin so.
+    #[error("filter \"{text}\" on {link} frames: {why}")]
+    Link {
+        /// The words, joined.
+        text: String,
+        /// Which frames.
+        link: &'static str,
+        /// What libpcap says.
+        why: String,
+    },
+}
+
+/// One expression, compiled for every link type that it can be compiled for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Filter {
+    text: String,
+    built_in: bool,
+    /// By [`Slot`].
+    programs: [Option<Program>; Slot::COUNT],
+}
+
+base::closed_list! {
+    /// What a program is compiled for: the link types that can be decoded, with loopback in
+    /// both byte orders.
+    Slot {
+        /// DLT 1.
+        Ethernet = "Ethernet",
+        /// DLT 12.
+        Raw = "raw IP",
+        /// DLT 113.
+        LinuxCooked = "Linux cooked",
+        /// DLT 276.
+        LinuxCooked2 = "Linux cooked v2",
+        /// DLT 9 with its address and control octets.
+        Ppp = "PPP",
+        /// DLT 0 of a little-endian machine.
+        LoopbackLittle = "loopback",
+        /// DLT 108, and DLT 0 of a big-endian machine.
+        LoopbackBig = "loopback",
+    }
+}
+
+impl Slot {
+    fn of_link(link: LinkType) -> &'static [Self] {
+        match link {
+            LinkType::Ethernet => &[Self::Ethernet],
+            LinkType::Raw => &[Self::Raw],
+            LinkType::LinuxCooked => &[Self::LinuxCooked],
+            LinkType::LinuxCooked2 => &[Self::LinuxCooked2],
+            LinkType::Ppp => &[Self::Ppp],
+            LinkType::Loopback => &[Self::LoopbackLittle, Self::LoopbackBig],
+            _ => &[],
+        }
+    }
+
+    #[inline]
+    fn of_frame(frame: &Frame<'_>) -> Option<Self> {
+        Some(match frame.link {
+            LinkType::Ethernet => Self::Ethernet,
+            LinkType::Raw => Self::Raw,
+            LinkType::LinuxCooked => Self::LinuxCooked,
+            LinkType::LinuxCooked2 => Self::LinuxCooked2,
+            LinkType::Ppp => Self::Ppp,
+            // The address family is a small number: the order shows in the first octet.
+            LinkType::Loopback if frame.bytes.first() == Some(&0) => Self::LoopbackBig,
+            LinkType::Loopback => Self::LoopbackLittle,
+            _ => return None,
+        })
+    }
+}
+
+/// Compiles for one link type.
+type Compiler = fn(&str, Slot) -> Result<Program, String>;
+
+impl Filter {
+    /// Compiles the trailing words of a command. They must make sense on all of `links`, or,
+    /// if none are named, on at least one of all; frames of link types on which they make
+    /// none (`ether host` on raw IP) are refused. No words let everything pass.
+    ///
+    /// # Errors
+    /// When neither libpcap nor the built-in parser understands them.
+    pub fn compile(words: &[String], links: &[LinkType]) -> Result<Self, FilterError> {
+        let text = words.join(" ");
+        #[cfg(feature = "pcap")]
+        {
+            let first = Self::with(&text, links, false, library::compile);
+            // A name that cannot be looked up, a libpcap that lacks something: what libpcap
+            // says is said if the subset does not know better.
+            if let Err(error) = first {
+                return Self::with(&text, links, true, subset::compile).map_err(|_| error);
+            }
+            first
+        }
+        #[cfg(not(feature = "pcap"))]
+        Self::with(&text, links, true, subset::compile)
+    }
+
+    /// As [`Filter::compile`], by the built-in parser alone.
+    ///
+    /// # Errors
+    /// When the expression is outside of [`SUBSET`].
+    pub fn built_in(words: &[String], links: &[LinkType]) -> Result<Self, FilterError> {
+        Self::with(&words.join(" "), links, true, subset::compile)
+    }
+
+    fn with(
+        text: &str,
+        links: &[LinkType],
+        built_in: bool,
+        compiler: Compiler,
+    ) -> Result<Self, FilterError> {
+        let mut programs = [const { None }; Slot::COUNT];
+        let mut refused = None;
+        for (slot, program) in Slot::ALL.iter().zip(&mut programs) {
+            match compiler(text, *slot) {
+                Ok(compiled) => *program = Some(compiled),
+                Err(why) => {
+                    let wanted = links.iter().any(|link| Slot::of_link(*link).contains(slot));
+                    if refused.is_none() || wanted {
+                        refused = Some((*slot, why, wanted));
+                    }
+                }
+            }
+        }
+        let text = text.to_owned();
+        match refused {
+            Some((_, why, _)) if programs.iter().all(Option::is_none) => {
+                Err(FilterError::Expression { text, why })
+            }
+            Some((slot, why, true)) => Err(FilterError::Link {
+                text,
+                link: slot.as_str(),
+                why,
+            }),
+            _ => Ok(Self {
+                text,
+                built_in,
+                programs,
+            }),
+        }
+    }
+
+    /// The words, joined.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the built-in parser compiled it, not libpcap.
+    #[must_use]
+    pub const fn is_built_in(&self) -> bool {
+        self.built_in
+    }
+
+    /// The program for sockets of devices with this link type (`SO_ATTACH_FILTER`); `None`
+    /// if the filter says nothing of them. The kernel runs it on frames whose outermost
+    /// VLAN tag it has taken out: `vlan` finds none there.
+    #[must_use]
+    pub fn program(&self, link: LinkType) -> Option<&Program> {
+        let slot = Slot::of_link(link).first()?;
+        self.programs.get(slot.index())?.as_ref()
+    }
+
+    /// The instructions of [`Filter::program`].
+    #[must_use]
+    pub fn instructions(&self, link: LinkType) -> Option<&[Instruction]> {
+        self.program(link).map(Program::instructions)
+    }
+
+    /// Whether a frame passes.
+    #[must_use]
+    #[inline]
+    pub fn matches(&self, frame: &Frame<'_>) -> bool {
+        Slot::of_frame(frame)
+            .and_then(|slot| self.programs.get(slot.index())?.as_ref())
+            .is_some_and(|program| program.run(frame) != 0)
+    }
+}
+
+/// A source behind a filter that runs here: for files, and for backends whose kernel side
+/// runs none. What is refused is counted as [`DropReason::Filtered`].
+pub struct Filtered<S> {
+    source: S,
+    filter: Option<Filter>,
+    refused: u64,
+    newest: Option<WallNanos>,
+}
+
+impl<S: Source> Filtered<S> {
+    /// Puts a filter, or none, in front of whoever reads `source`.
+    pub const fn new(source: S, filter: Option<Filter>) -> Self {
+        Self {
+            source,
+            filter,
+            refused: 0,
+            newest: None,
+        }
+    }
+
+    /// The source behind it.
+    pub const fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The source behind it.
+    pub const fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+}
+
+impl<S: Source> Source for Filtered<S> {
+    /// As the source's; [`Polled::Frames`] may say 0 when all were refused.
+    fn poll(
+        &mut self,
+        wait: Duration,
+        mut lend: impl FnMut(&[Frame<'_>]),
+    ) -> Result<Polled, SourceError> {
+        let Some(filter) = &self.filter else {
+            return self.source.poll(wait, lend);
+        };
+        let mut passed = 0;
+        let mut refused = 0;
+        let newest = &mut self.newest;
+        let polled = self.source.poll(wait, |frames| {
+            let mut kept = [Frame::ethernet(&[], WallNanos(0)); BATCH];
+            for batch in frames.chunks(BATCH) {
+                let mut places = kept.iter_mut();
+                for frame in batch {
+                    if filter.matches(frame)
+                        && let Some(place) = places.next()
+                    {
+                        *place = *frame;
+                    }
+                }
+                let count = BATCH - places.len();
+                let kept = kept.get(..count).unwrap_or_default();
+                if let Some(last) = kept.last() {
+                    *newest = (*newest).max(Some(last.at));
+                    lend(kept);
+                }
+                passed += count;
+                refused += (batch.len() - count) as u64;
+            }
+        });
+        self.refused += refused;
+        match polled? {
+            Polled::Frames(_) => Ok(Polled::Frames(passed)),
+            other => Ok(other),
+        }
+    }
+
+    fn drops(&mut self) -> Result<Drops, SourceError> {
+        let mut drops = self.source.drops()?;
+        drops.add(DropReason::Filtered, self.refused);
+        Ok(drops)
+    }
+
+    fn newest(&self) -> Option<WallNanos> {
+        if self.filter.is_some() {
+            self.newest
+        } else {
+            self.source.newest()
+        }
+    }
+}
