@@ -1,0 +1,68 @@
+//! What is kept of a flow that is not TCP: counts, a smoothed round trip, its estimator.
+
+use base::{Leg, Sender, SideSummary};
+
+use super::time::U48;
+use crate::passive::datagram::{DatagramState, Kind};
+
+#[derive(Copy, Clone, Debug)]
+struct Side {
+    bytes: U48,
+    packets: U48,
+    largest: u16,
+}
+
+/// See the module.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Datagram {
+    sides: [Side; 2],
+    /// Of the leg behind the end that answers, by [`Leg::index`]; 0: none.
+    rtt_ns: [u32; 2],
+    pub(crate) state: DatagramState,
+}
+
+impl Datagram {
+    pub(crate) const EMPTY: Self = Self::new(DatagramState::new(Kind::Plain));
+
+    pub(crate) const fn new(state: DatagramState) -> Self {
+        Self {
+            sides: [Side {
+                bytes: U48::new(0),
+                packets: U48::new(0),
+                largest: 0,
+            }; 2],
+            rtt_ns: [0; 2],
+            state,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, sender: Sender, bytes: u64, packets: u32, packet_bytes: u32) {
+        let side = &mut self.sides[sender.index()];
+        side.bytes.add(bytes);
+        side.packets.add(u64::from(packets));
+        side.largest = side.largest.max(packet_bytes.min(0xffff) as u16);
+    }
+
+    pub(crate) fn smooth(&mut self, leg: Leg, ns: u64) {
+        let slot = &mut self.rtt_ns[leg.index()];
+        *slot = super::time::smoothed(*slot, ns);
+    }
+
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.sides[0].packets.get() > 0 && self.sides[1].packets.get() > 0
+    }
+
+    pub(crate) fn side(&self, sender: Sender) -> SideSummary {
+        let side = &self.sides[sender.index()];
+        let rtt_ns = self.rtt_ns[sender.leg_to_peer().index()];
+        SideSummary {
+            packets: side.packets.get(),
+            bytes: side.bytes.get(),
+            retransmissions: 0,
+            rtt_ns: (rtt_ns > 0).then_some(rtt_ns),
+            mss: None,
+            largest_packet_bytes: u32::from(side.largest),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One flow's record: 184 octets, of which the first 64 are common to all protocols.
+
+use base::{FlowKey, FlowSummary, GroupKey, Sender, SideSummary, WallNanos};
+
+use super::datagram::Datagram;
+use super::key::Key;
+use super::time::U48;
+use crate::passive::tcp::TcpFlow;
+
+/// See the module. With its share of the index less than 192 octets a flow.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) key: Key,
+    /// The newest frame; 0 in a free record.
+    pub(crate) last_ns: u64,
+    /// The first frame, in units of 1024 ns.
+    first: U48,
+    pub(crate) group: GroupKey,
+    /// The next record in the timer wheel's list, or in the list of free ones.
+    pub(crate) link: u32,
+    /// TCP: SYN to the handshake's last ACK, in ns; 0: not known. Saturates at 4.29 s.
+    pub(crate) initial_rtt_ns: u32,
+    pub(crate) body: Body,
+}
+
+const _: () = assert!(size_of::<Record>() <= 240);
+
+/// What a protocol keeps of a flow.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Body {
+    Tcp(TcpFlow),
+    Datagram(Datagram),
+}
+
+const FIRST_SHIFT: u32 = 10;
+
+impl Record {
+    /// [`Key::mark`]: the record is taken.
+    const USED: u32 = 1;
+    /// [`Key::mark`]: the near end is the key's higher one.
+    const NEAR_IS_HIGHER: u32 = 1 << 1;
+    /// [`Key::mark`]: the flow has ended on the wire.
+    const CLOSED: u32 = 1 << 2;
+    /// Marks from here on are the protocol's.
+    pub(crate) const PROTOCOL_MARKS: u32 = 8;
+
+    pub(crate) const EMPTY: Self = Self {
+        key: Key::EMPTY,
+        last_ns: 0,
+        first: U48::new(0),
+        group: GroupKey(0),
+        link: u32::MAX,
+        initial_rtt_ns: 0,
+        body: Body::Datagram(Datagram::EMPTY),
+    };
+
+    /// Begins a flow in a fresh record.
+    pub(crate) fn begin(
+        &mut self,
+        at: WallNanos,
+        near_is_higher: bool,
+        group: GroupKey,
+        body: Body,
+    ) {
+        let higher = if near_is_higher {
+            Self::NEAR_IS_HIGHER
+        } else {
+            0
+        };
+        self.key.set_mark(Self::USED | higher);
+        self.last_ns = at.0;
+        self.first = U48::new(at.0 >> FIRST_SHIFT);
+        self.group = group;
+        self.initial_rtt_ns = 0;
+        self.body = body;
+    }
+
+    pub(crate) const fn is_used(&self) -> bool {
+        self.key.mark() & Self::USED != 0
+    }
+
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.key.mark() & Self::CLOSED != 0
+    }
+
+    pub(crate) const fn close(&mut self) {
+        self.key.set_mark(self.key.mark() | Self::CLOSED);
+    }
+
+    /// Who sent a packet whose source is (or is not) the key's higher end.
+    #[inline]
+    pub(crate) const fn sender(&self, from_higher: bool) -> Sender {
+        let near_is_higher = self.key.mark() & Self::NEAR_IS_HIGHER != 0;
+        if from_higher == near_is_higher {
+            Sender::Near
+        } else {
+            Sender::Remote
+        }
+    }
+
+    /// The whole time of the first frame, to about a microsecond.
+    fn first(&self) -> WallNanos {
+        // The upper bits are those of the last frame, or one less.
+        let last = self.last_ns >> FIRST_SHIFT;
+        let age = last.wrapping_sub(self.first.get()) & ((1 << 48) - 1);
+        WallNanos(last.wrapping_sub(age) << FIRST_SHIFT)
+    }
+
+    /// For people and files.
+    pub(crate) fn summary(&self, place: u32) -> FlowSummary {
+        let [lower, higher] = self.key.ends();
+        let ends = if self.key.mark() & Self::NEAR_IS_HIGHER == 0 {
+            [lower, higher]
+        } else {
+            [higher, lower]
+        };
+        FlowSummary {
+            flow: FlowKey(place),
+            group: self.group,
+            protocol: self.key.protocol(),
+            ends,
+            first: self.first(),
+            last: WallNanos(self.last_ns),
+            sides: [self.side(Sender::Near), self.side(Sender::Remote)],
+        }
+    }
+
+    fn side(&self, sender: Sender) -> SideSummary {
+        match &self.body {
+            Body::Tcp(flow) => flow.summary(sender),
+            Body::Datagram(flow) => flow.side(sender),
+        }
+    }
+}

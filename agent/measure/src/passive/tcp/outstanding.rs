@@ -1,0 +1,382 @@
+//! Segments and their acknowledgements: round-trip times by two methods, and where losses
+//! happened.
+//!
+//! Sequence method: an ACK of exactly a segment's last octet, of a segment sent once, with
+//! nothing before it sent again meanwhile (Karn; RFC 6298 section 3). Timestamp method: the
+//! first segment of a TSval and the first ACK that echoes it (RFC 7323 section 4). A
+//! handshake is the sequence method on a SYN.
+
+use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses, WallNanos};
+use wire::decode::TcpHeader;
+
+use super::classify::Segment;
+use super::state::{Notes, TcpFlow};
+use crate::flow::pool::{Cell, Pool, Walk, before};
+
+/// A handshake that took longer is not one.
+const LONGEST_HANDSHAKE_NS: i64 = 75_000_000_000;
+/// A gap of more octets than a window can hold (RFC 7323 section 2.3) is another connection
+/// or a lie.
+const LARGEST_GAP: u32 = 1 << 30;
+const REORDER_NS: i64 = 3_000_000;
+
+/// What comes of it; the caller knows flow and group.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Finding {
+    Rtt(RttMethod, Leg, u64),
+    /// Lost (or reordered, or needlessly repeated) segments of a sender.
+    Loss(Sender, LossPlace, u32),
+    /// A segment came so many octets behind and so long after the newest.
+    Late(u32, u64),
+    /// A full-size packet is stuck while smaller ones pass.
+    BlackHole,
+    /// An ACK of a segment that was sent more than once: no sample.
+    Ambiguous,
+    /// An ACK that waited for a recovery: no sample.
+    AfterLoss,
+    /// The capture's clock went back: no sample.
+    ClockBack,
+}
+
+/// How a segment lies over what its end sent before.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Overlap {
+    /// Some of its octets were sent before.
+    pub(super) repeats: bool,
+    /// Some of its octets fill a hole.
+    pub(super) fills: bool,
+}
+
+/// What an ACK says about the other end's segments.
+#[inline]
+pub(super) fn acknowledge(
+    flow: &mut TcpFlow,
+    pool: &mut Pool,
+    sender: Sender,
+    segment: &Segment<'_>,
+    find: &mut impl FnMut(Finding),
+) {
+    let tcp = segment.tcp;
+    let peer = sender.other();
+    let list = flow.sides[peer.index()].outstanding;
+    let Some(head) = pool.head(list) else { return };
+    if !before(head.first, tcp.ack) {
+        return;
+    }
+    let mut list = list;
+    let echo = (tcp.options & TcpHeader::TIMESTAMPS != 0).then_some(tcp.tsecr);
+    let leg = peer.leg_to_peer();
+    let mut echoed = false;
+    let mut smoothed = None;
+    while let Some(head) = pool.head(list) {
+        if !before(head.first, tcp.ack) {
+            break;
+        }
+        if before(tcp.ack, head.end) {
+            // Part of a segment (a merged frame): the rest keeps its time.
+            let ack = tcp.ack;
+            pool.walk(list, |cell| {
+                cell.first = ack;
+                Walk::Stop
+            });
+            break;
+        }
+        let Some(cell) = pool.pop(&mut list) else {
+            break;
+        };
+        if cell.is(Cell::HOLE) {
+            let octets = cell.end.wrapping_sub(cell.first);
+            let each = u32::from(flow.sides[peer.index()].mss).max(536);
+            find(Finding::Loss(
+                peer,
+                LossPlace::Capture,
+                octets.div_ceil(each),
+            ));
+            continue;
+        }
+        let age = cell.at.until(segment.at);
+        if age < 0 {
+            find(Finding::ClockBack);
+        } else {
+            if let Some(echo) = echo
+                && cell.is(Cell::FIRST_OF_TICK)
+                && cell.tsval == echo
+                && !echoed
+            {
+                echoed = true;
+                find(Finding::Rtt(RttMethod::Timestamp, leg, age as u64));
+                smoothed = Some(age as u64);
+            }
+            if cell.end == tcp.ack {
+                if cell.repeats > 0 {
+                    find(Finding::Ambiguous);
+                } else if cell.is(Cell::AFTER_LOSS) {
+                    find(Finding::AfterLoss);
+                } else {
+                    find(Finding::Rtt(RttMethod::Sequence, leg, age as u64));
+                    if cell.is(Cell::SYN) && age <= LONGEST_HANDSHAKE_NS {
+                        find(Finding::Rtt(RttMethod::Handshake, leg, age as u64));
+                    }
+                    if echo.is_none() {
+                        smoothed = Some(age as u64);
+                    }
+                }
+            }
+        }
+        if cell.repeats > 0 {
+            settle(flow, peer, &cell, echo, find);
+        }
+        let side = &flow.sides[peer.index()];
+        let octets = cell.end.wrapping_sub(cell.first);
+        // Headers are 40 to 100 octets.
+        if octets + 100 >= u32::from(side.largest) {
+            flow.notes[peer.index()].set(Notes::FULL_PASSES, true);
+        }
+    }
+    let side = &mut flow.sides[peer.index()];
+    side.outstanding = list;
+    if let Some(ns) = smoothed {
+        side.smooth(ns);
+    }
+}
+
+/// A segment that was sent more than once is acknowledged: was it lost?
+#[cold]
+fn settle(
+    flow: &mut TcpFlow,
+    peer: Sender,
+    cell: &Cell,
+    echo: Option<u32>,
+    find: &mut impl FnMut(Finding),
+) {
+    let notes = &mut flow.notes[peer.index()];
+    let mut lost = u32::from(cell.repeats);
+    // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier copy had
+    // arrived.
+    if echo.is_some_and(|echo| before(echo, cell.tsval)) {
+        notes.expect_dsack();
+        find(Finding::Loss(peer, LossPlace::Spurious, 1));
+        lost -= 1;
+    }
+    while lost > 0 && notes.take_disproved() {
+        lost -= 1;
+    }
+    if lost > 0 {
+        find(Finding::Loss(peer, LossPlace::After, lost));
+    }
+}
+
+/// A duplicate SACK (RFC 2883): one of the other end's retransmissions was needless.
+#[cold]
+pub(super) fn duplicate_sack(flow: &mut TcpFlow, sender: Sender, find: &mut impl FnMut(Finding)) {
+    let peer = sender.other();
+    if flow.notes[peer.index()].dsack() {
+        find(Finding::Loss(peer, LossPlace::Spurious, 1));
+    }
+}
+
+/// Takes a sent segment into the list; the state is as before it.
+#[inline]
+pub(super) fn sent(
+    flow: &mut TcpFlow,
+    pool: &mut Pool,
+    sender: Sender,
+    segment: &Segment<'_>,
+    classes: TcpClasses,
+    initial_rtt_ns: u32,
+    find: &mut impl FnMut(Finding),
+) -> Overlap {
+    let (s, o) = (sender.index(), sender.other().index());
+    let tcp = segment.tcp;
+    let space = segment.space();
+    if space == 0 {
+        return Overlap::default();
+    }
+    let syn = tcp.has(TcpHeader::SYN);
+    let theirs = &flow.notes[o];
+    let peer_seen = theirs.has(Notes::SEQ);
+    // A segment into a closed window is a probe, and nobody acknowledges one as data. And
+    // where the other direction is not captured there is nothing to wait for.
+    if !syn && (!peer_seen || flow.sides[o].window == 0) {
+        return Overlap {
+            repeats: flow.notes[s].has(Notes::SEQ) && before(tcp.seq, flow.sides[s].next_seq),
+            fills: false,
+        };
+    }
+    let side = &mut flow.sides[s];
+    let stamped = tcp.options & TcpHeader::TIMESTAMPS != 0;
+    let known = flow.notes[s].has(Notes::SEQ);
+    // RFC 7323 section 5.2: newer, modulo 2^32. The first frame of a connection that was
+    // under way may be any of its tick.
+    let new_tick = stamped && (syn || (known && before(side.tsval, tcp.tsval)));
+    let flags = if new_tick { Cell::FIRST_OF_TICK } else { 0 };
+    let end = segment.end();
+    let cell = Cell::new(tcp.seq, end, segment.at, tcp.tsval, flags);
+    if !known || tcp.seq == side.next_seq {
+        if syn {
+            synchronise(flow, pool, sender, cell);
+        } else {
+            pool.push(&mut side.outstanding, cell);
+        }
+    } else if before(side.next_seq, tcp.seq) {
+        if tcp.seq.wrapping_sub(side.next_seq) < LARGEST_GAP {
+            let hole = Cell::new(side.next_seq, tcp.seq, segment.at, tcp.tsval, Cell::HOLE);
+            pool.push(&mut side.outstanding, hole);
+        }
+        pool.push(&mut side.outstanding, cell);
+    } else if !classes.contains(TcpClass::KeepAlive) {
+        return again(flow, pool, sender, cell, segment.at, initial_rtt_ns, find);
+    }
+    Overlap::default()
+}
+
+/// A SYN: a cell of its own, apart from data that it may carry (RFC 7413).
+fn synchronise(flow: &mut TcpFlow, pool: &mut Pool, sender: Sender, cell: Cell) {
+    let (s, o) = (sender.index(), sender.other().index());
+    let behind = cell.first.wrapping_add(1);
+    // Its answer was captured before it: the times of this handshake say nothing.
+    let answered = flow.notes[o].has(Notes::ACK) && flow.sides[o].last_ack == behind;
+    if answered {
+        pool.walk(flow.sides[o].outstanding, |other| {
+            other.flags &= !Cell::SYN;
+            Walk::On
+        });
+    }
+    let flag = if answered { 0 } else { Cell::SYN };
+    let list = &mut flow.sides[s].outstanding;
+    pool.push(list, cell.part(cell.first, behind, cell.flags | flag));
+    if cell.end != behind {
+        pool.push(list, cell.part(behind, cell.end, 0));
+    }
+}
+
+/// A segment that starts before the highest octet sent: it fills a hole, or repeats, or both.
+#[cold]
+fn again(
+    flow: &mut TcpFlow,
+    pool: &mut Pool,
+    sender: Sender,
+    new: Cell,
+    now: WallNanos,
+    initial_rtt_ns: u32,
+    find: &mut impl FnMut(Finding),
+) -> Overlap {
+    let s = sender.index();
+    let next_seq = flow.sides[s].next_seq;
+    let mut list = flow.sides[s].outstanding;
+    // Ends inside holes become ends of cells.
+    split_hole(pool, &mut list, new.first);
+    split_hole(pool, &mut list, new.end);
+    let dup_acks = flow.notes[sender.other().index()].dup_acks;
+    let mut repeated = false;
+    let mut filled = None;
+    let mut stuck = false;
+    let mut newer_tsval = None;
+    pool.walk(list, |cell| {
+        if !before(cell.first, new.end) {
+            // Sent before this one, of higher octets: its ACK will wait for this one's.
+            newer_tsval.get_or_insert(cell.tsval);
+            cell.flags |= Cell::AFTER_LOSS;
+        } else if before(new.first, cell.end) {
+            if cell.is(Cell::HOLE) {
+                filled.get_or_insert(cell.at.until(now));
+                cell.flags = cell.flags & !Cell::HOLE | Cell::FILLED;
+            } else {
+                repeated = true;
+                cell.repeats = cell.repeats.saturating_add(1);
+                stuck = cell.repeats == 2 && cell.end == new.end;
+            }
+            cell.flags = cell.flags & !Cell::FIRST_OF_TICK | new.flags;
+            cell.at = new.at;
+            cell.tsval = new.tsval;
+        }
+        Walk::On
+    });
+    flow.sides[s].outstanding = list;
+    if let Some(age) = filled {
+        let reordered = came_late(age, new.tsval, newer_tsval, dup_acks, initial_rtt_ns);
+        let place = if reordered {
+            LossPlace::Reordered
+        } else {
+            LossPlace::Before
+        };
+        find(Finding::Loss(sender, place, 1));
+        if reordered {
+            let late = flow.sides[s].since_newest(now).max(0) as u64;
+            find(Finding::Late(next_seq.wrapping_sub(new.first), late));
+        }
+    }
+    let acked = flow.sides[sender.other().index()].last_ack;
+    if !repeated && filled.is_none() && !before(acked, new.end) {
+        // All of it was acknowledged: sent for nothing.
+        find(Finding::Loss(sender, LossPlace::Spurious, 1));
+        flow.notes[s].expect_dsack();
+    }
+    let size = new.end.wrapping_sub(new.first) + 100;
+    if stuck
+        && dup_acks > 0
+        && size >= u32::from(flow.sides[s].largest)
+        && !flow.notes[s].has(Notes::FULL_PASSES)
+    {
+        find(Finding::BlackHole);
+    }
+    if before(next_seq, new.end) {
+        let rest = new.part(next_seq, new.end, new.flags);
+        pool.push(&mut flow.sides[s].outstanding, rest);
+    }
+    Overlap {
+        repeats: repeated || filled.is_none(),
+        fills: filled.is_some(),
+    }
+}
+
+fn split_hole(pool: &mut Pool, list: &mut crate::flow::pool::List, seq: u32) {
+    let mut inside = false;
+    pool.walk(*list, |cell| {
+        if before(seq, cell.end) {
+            inside = cell.is(Cell::HOLE) && before(cell.first, seq);
+            return Walk::Stop;
+        }
+        Walk::On
+    });
+    if inside {
+        pool.split(list, seq);
+    }
+}
+
+/// Whether what filled a hole was late (reordered before the probe) and not sent again.
+fn came_late(
+    age_ns: i64,
+    tsval: u32,
+    newer_tsval: Option<u32>,
+    dup_acks: u8,
+    initial_rtt_ns: u32,
+) -> bool {
+    // A retransmission is stamped when it is sent: later than what overtook it.
+    if newer_tsval.is_some_and(|newer| before(newer, tsval)) {
+        return false;
+    }
+    // The sender cannot know of a loss before a round trip has passed.
+    let soonest = match initial_rtt_ns {
+        0 => REORDER_NS,
+        known => (i64::from(known) * 7 / 8).max(REORDER_NS),
+    };
+    age_ns < soonest || (dup_acks < 3 && newer_tsval.is_some_and(|newer| before(tsval, newer)))
+}
+
+/// What a flow that ends leaves: losses whose repair was never acknowledged.
+pub(super) fn give_up(
+    flow: &mut TcpFlow,
+    pool: &mut Pool,
+    sender: Sender,
+    find: &mut impl FnMut(Finding),
+) {
+    let s = sender.index();
+    let mut lost = 0;
+    while let Some(cell) = pool.pop(&mut flow.sides[s].outstanding) {
+        lost += u32::from(cell.repeats);
+    }
+    if lost > 0 {
+        find(Finding::Loss(sender, LossPlace::After, lost));
+    }
+}
