@@ -16,6 +16,7 @@ pub mod packet;
 pub mod poll;
 pub mod privilege;
 pub mod process;
+pub mod ring;
 pub mod sched;
 pub mod signal;
 pub mod socket;
