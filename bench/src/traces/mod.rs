@@ -146,6 +146,7 @@ fn scenario(name: &str, forward: Impairment, traffic: Traffic) -> Scenario {
             forward,
             ..RelayConfig::new(SEED)
         }),
+        second: None,
         mtu: 1_500,
         traffic,
         places: vec![Place::Client],

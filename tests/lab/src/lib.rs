@@ -21,4 +21,4 @@ pub mod traffic;
 pub use host::{Host, Lab};
 pub use relay::{Impairment, Relay, RelayConfig, RelayLog};
 pub use running::{Finished, Running};
-pub use topology::{Direct, LinkOptions, Relayed, Routed};
+pub use topology::{Chained, Direct, LinkOptions, Relayed, Routed};

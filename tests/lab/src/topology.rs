@@ -11,7 +11,7 @@ use base::Direction;
 
 use crate::host::{DEVICE, Host, Lab};
 use crate::relay::frame::{LEFT, RIGHT};
-use crate::relay::{Relay, RelayConfig};
+use crate::relay::{Relay, RelayConfig, RelayLog};
 
 /// How links are made.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -155,7 +155,7 @@ impl Relayed {
     ///
     /// # Errors
     /// When it was stopped before or its log is not whole.
-    pub fn stop(&mut self) -> Result<crate::RelayLog> {
+    pub fn stop(&mut self) -> Result<RelayLog> {
         let relay = self.relay.take();
         anyhow::Context::context(relay, "the relay was stopped before")?.stop()
     }
@@ -231,5 +231,88 @@ impl Routed {
              route replace fd00:{net}::/64 dev {device} proto kernel metric 256 mtu {mtu}\n"
         ))?;
         Ok(())
+    }
+}
+
+/// Two hosts with a router between, and a relay on either side of the router; forward is
+/// from `a` to `b`. What is captured on the router was impaired before, and is after.
+#[derive(Debug)]
+pub struct Chained {
+    /// 10.0.1.1.
+    pub a: Host,
+    /// 10.0.1.254 on `eth0`, 10.0.2.254 on `eth1`.
+    pub router: Host,
+    /// 10.0.2.1.
+    pub b: Host,
+    relays: [Relay; 2],
+    /// Where the relays run.
+    _between: [Host; 2],
+}
+
+impl Chained {
+    /// Makes the hosts and starts both relays, IPv4 only; returns when they are ready.
+    ///
+    /// # Errors
+    /// When a namespace or a link cannot be made or a relay does not start.
+    pub fn new(lab: &Lab, mtu: u16, configs: [&RelayConfig; 2]) -> Result<Self> {
+        let (a, b, router) = (lab.host("a")?, lab.host("b")?, lab.router("router")?);
+        let between = [lab.host("relay before")?, lab.host("relay after")?];
+        for host in &between {
+            // Silent bridges: their kernels must not answer or announce anything.
+            host.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
+            host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+        }
+        join((&a, DEVICE, 1), (&between[0], LEFT, 0xa1), mtu)?;
+        join((&between[0], RIGHT, 0xa2), (&router, "eth0", 0xfe), mtu)?;
+        join((&router, "eth1", 0xfd), (&between[1], LEFT, 0xa3), mtu)?;
+        join((&between[1], RIGHT, 0xa4), (&b, DEVICE, 2), mtu)?;
+        for (host, device) in [
+            (&a, DEVICE),
+            (&b, DEVICE),
+            (&router, "eth0"),
+            (&router, "eth1"),
+        ] {
+            host.offloads_off(device)?;
+        }
+        for host in &between {
+            host.offloads_off(LEFT)?;
+            host.offloads_off(RIGHT)?;
+        }
+        let relays = [
+            Relay::start(&between[0], configs[0])?,
+            Relay::start(&between[1], configs[1])?,
+        ];
+        for (host, net, device, hardware_router) in [
+            (&a, 1u8, "eth0", hardware(0xfe)),
+            (&b, 2, "eth1", hardware(0xfd)),
+        ] {
+            let own = hardware(net);
+            router.ip(&format!(
+                "address add 10.0.{net}.254/24 dev {device}\n\
+                 neighbour replace 10.0.{net}.1 lladdr {own} dev {device} nud permanent\n"
+            ))?;
+            host.ip(&format!(
+                "address add 10.0.{net}.1/24 dev {DEVICE}\n\
+                 neighbour replace 10.0.{net}.254 lladdr {hardware_router} dev {DEVICE} nud permanent\n\
+                 route add default via 10.0.{net}.254\n"
+            ))?;
+            host.set_addresses(Ipv4Addr::new(10, 0, net, 1), Ipv6Addr::UNSPECIFIED);
+        }
+        Ok(Self {
+            a,
+            router,
+            b,
+            relays,
+            _between: between,
+        })
+    }
+
+    /// Stops both relays and reads their logs, `a`'s first.
+    ///
+    /// # Errors
+    /// When a relay failed.
+    pub fn stop(self) -> Result<[RelayLog; 2]> {
+        let [first, second] = self.relays;
+        Ok([first.stop()?, second.stop()?])
     }
 }

@@ -15,9 +15,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::host::{DEVICE, Host, Lab};
-use crate::relay::frame::{LEFT, RIGHT};
 use crate::relay::{Matching, RelayConfig, RelayLog};
-use crate::topology::{Direct, LinkOptions, Relayed};
+use crate::topology::{Chained, Direct, LinkOptions, Relayed};
 use tap::Tap;
 pub use traffic::Traffic;
 
@@ -29,10 +28,8 @@ pub const PORT: u16 = 5_001;
 pub enum Place {
     /// On the client's host, which sends most of the data.
     Client,
-    /// On the relay's side to the client: before loss of the client's data.
-    Before,
-    /// On the relay's side to the server: after loss of the client's data.
-    After,
+    /// On the router between two relays.
+    Middle,
     /// On the server's host.
     Server,
 }
@@ -43,8 +40,7 @@ impl Place {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Client => "client",
-            Self::Before => "before",
-            Self::After => "after",
+            Self::Middle => "middle",
             Self::Server => "server",
         }
     }
@@ -84,6 +80,9 @@ pub struct Scenario {
     /// What the relay does to TCP; `None`: a plain link with the kernel's default offloads,
     /// so that captures hold frames larger than the wire's.
     pub relay: Option<RelayConfig>,
+    /// What a second relay does, between a router and the server; the first is then between
+    /// the client and the router.
+    pub second: Option<RelayConfig>,
     /// MTU of all links.
     pub mtu: u16,
     /// What is sent.
@@ -101,6 +100,8 @@ pub struct Captured {
     pub files: Vec<(Place, PathBuf)>,
     /// What the relay did; empty without one.
     pub log: RelayLog,
+    /// What the second relay did; empty without one.
+    pub second: RelayLog,
 }
 
 impl Captured {
@@ -133,35 +134,42 @@ impl Scenario {
             mtu: self.mtu,
             ..LinkOptions::default()
         };
-        match &self.relay {
-            Some(config) => {
-                let config = RelayConfig {
-                    matching: Matching::Tcp,
-                    ..config.clone()
-                };
-                let mut net = Relayed::new(lab, options, &config)?;
-                let between = Some(&net.between);
-                let files = self.traffic_between(&net.a, &net.b, between, folder)?;
-                let log = net.stop()?;
-                for totals in &log.totals {
-                    ensure!(totals.own_failures() == 0, "the relay failed: {totals:?}");
-                }
-                Ok(Captured { files, log })
+        let config = |config: &RelayConfig| RelayConfig {
+            matching: Matching::Tcp,
+            ..config.clone()
+        };
+        let captured = match (&self.relay, &self.second) {
+            (Some(first), Some(second)) => {
+                let net = Chained::new(lab, self.mtu, [&config(first), &config(second)])?;
+                let files = self.traffic_between(&net.a, &net.b, Some(&net.router), folder)?;
+                let [log, second] = net.stop()?;
+                Captured { files, log, second }
             }
-            None => {
+            (Some(relay), None) => {
+                let mut net = Relayed::new(lab, options, &config(relay))?;
+                let files = self.traffic_between(&net.a, &net.b, None, folder)?;
+                let log = net.stop()?;
+                let second = RelayLog::default();
+                Captured { files, log, second }
+            }
+            (None, _) => {
                 let net = Direct::new(lab, options)?;
                 let files = self.traffic_between(&net.a, &net.b, None, folder)?;
-                let log = RelayLog::default();
-                Ok(Captured { files, log })
+                let (log, second) = (RelayLog::default(), RelayLog::default());
+                Captured { files, log, second }
             }
+        };
+        for totals in captured.log.totals.iter().chain(&captured.second.totals) {
+            ensure!(totals.own_failures() == 0, "a relay failed: {totals:?}");
         }
+        Ok(captured)
     }
 
     fn traffic_between(
         &self,
         client: &Host,
         server: &Host,
-        between: Option<&Host>,
+        middle: Option<&Host>,
         folder: &Path,
     ) -> Result<Vec<(Place, PathBuf)>> {
         for host in [client, server] {
@@ -172,8 +180,7 @@ impl Scenario {
             let (host, device) = match place {
                 Place::Client => (client, DEVICE),
                 Place::Server => (server, DEVICE),
-                Place::Before => (between.context("no relay to capture at")?, LEFT),
-                Place::After => (between.context("no relay to capture at")?, RIGHT),
+                Place::Middle => (middle.context("there is no router")?, "eth0"),
             };
             let path = folder.join(format!("{}-{}.pcap", self.name, place.name()));
             taps.push(Tap::start(host, device, self.snaplen, path)?);

@@ -6,7 +6,7 @@ use super::{Place, Scenario, Stack, Traffic};
 use crate::relay::{Delay, Impairment, RelayConfig};
 
 const MS: u64 = 1_000_000;
-const ALL: [Place; 2] = [Place::Client, Place::Server];
+const ENDS: [Place; 2] = [Place::Client, Place::Server];
 
 fn scenario(name: &str, seed: u64, forward: Impairment, reverse: Impairment) -> Scenario {
     Scenario {
@@ -17,13 +17,14 @@ fn scenario(name: &str, seed: u64, forward: Impairment, reverse: Impairment) -> 
             reverse,
             ..RelayConfig::new(seed)
         }),
+        second: None,
         mtu: 1_500,
         traffic: Traffic::Bulk {
             flows: 2,
             bytes: 12_000_000,
             reverse_bytes: 0,
         },
-        places: ALL.to_vec(),
+        places: ENDS.to_vec(),
         snaplen: 128,
     }
 }
@@ -143,6 +144,15 @@ pub fn all(seed: u64) -> Vec<Scenario> {
             ..base
         },
         ..scenario("zero-window", seed + 14, delay(1), delay(1))
+    });
+    all.push(Scenario {
+        second: Some(RelayConfig {
+            forward: lossy(),
+            reverse: lossy(),
+            ..RelayConfig::new(seed + 17)
+        }),
+        places: vec![Place::Client, Place::Middle, Place::Server],
+        ..scenario("middle", seed + 16, lossy(), lossy())
     });
     all.push(Scenario {
         relay: None,
