@@ -87,7 +87,16 @@ impl fmt::Display for Error {
                 step,
                 object,
                 error,
-            } => write!(f, "{step}, {object}: {error}"),
+            } => {
+                let hint = match (step, error.raw_os_error()) {
+                    (Step::Open, Some(libc::EAFNOSUPPORT)) => {
+                        " (this kernel is without CONFIG_XDP_SOCKETS)"
+                    }
+                    (Step::Open, Some(libc::EPERM)) => " (needs CAP_NET_RAW)",
+                    _ => "",
+                };
+                write!(f, "{step}, {object}: {error}{hint}")
+            }
             Self::MemoryLock {
                 wanted_bytes,
                 limit_bytes,

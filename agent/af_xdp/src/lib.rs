@@ -36,6 +36,6 @@ mod umem;
 
 pub use device::Device;
 pub use error::{Error, Step};
-pub use receive::{Batch, Chunks};
+pub use receive::{Batch, Chunks, Frames};
 pub use send::SendError;
 pub use socket::{BusyPoll, Mode, Obtained, Options, Socket, Statistics};

@@ -64,6 +64,7 @@ impl Socket {
         Batch {
             socket: self,
             frames,
+            left: 0,
         }
     }
 
@@ -98,13 +99,27 @@ impl Socket {
 pub struct Batch<'a> {
     socket: &'a mut Socket,
     frames: u32,
+    /// Descriptors at the end that stay for the next call.
+    left: usize,
 }
 
 impl Batch<'_> {
-    /// How many descriptors chains there are: frames, and those that are skipped as invalid.
+    /// Whether nothing waited.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.frames == 0
+    }
+
+    /// How many frames there are, those included that are skipped as invalid.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.frames
+    }
+
+    /// Leaves the last descriptors, as [`Frames::left`] counts them, for the next
+    /// [`Socket::receive`]: their frames come again.
+    pub const fn leave(&mut self, left: usize) {
+        self.left = left;
     }
 
     /// The frames, in the order of their arrival.
@@ -119,6 +134,8 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         let socket = &mut *self.socket;
+        let taken = socket.parts.len().saturating_sub(self.left);
+        socket.parts.truncate(taken);
         if socket.parts.is_empty() {
             return;
         }
@@ -151,6 +168,14 @@ impl Drop for Batch<'_> {
 pub struct Frames<'a> {
     umem: &'a Umem,
     parts: &'a [Part],
+}
+
+impl Frames<'_> {
+    /// Descriptors of the frames that were not taken yet.
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.parts.len()
+    }
 }
 
 impl<'a> Iterator for Frames<'a> {

@@ -9,6 +9,7 @@
 //! nanoseconds of `CLOCK_REALTIME`. A source belongs to one thread.
 #![forbid(unsafe_code)]
 
+pub mod afxdp;
 pub mod file;
 pub mod filter;
 #[cfg(feature = "pcap")]
