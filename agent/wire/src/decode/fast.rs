@@ -1,43 +1,119 @@
 //! Nearly all frames: Ethernet with one VLAN tag at most, IPv4 without options or IPv6
 //! without extensions, not fragmented, and TCP with no options or the timestamps of every
-//! Linux segment, or UDP that is no tunnel.
+//! Linux segment, or UDP; and those in one VXLAN, which is what a mirror sends.
 //!
 //! Whatever is unusual in any way is `None`: the general way decides. What is `Some` here is
 //! the same there (a property test).
 
 use base::{Address, Frame, LinkType};
 
-use super::{Packet, PacketFlags, TcpHeader, Transport, tcp, tunnel};
+use super::{Layer, Packet, PacketFlags, TcpHeader, Transport, tcp, tunnel};
 use crate::checksum::protocol;
 
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const VLAN: [u8; 2] = [0x81, 0x00];
-/// NOP, NOP, timestamps of ten octets.
-const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
 
-/// Decodes what it knows.
+/// Decodes what nearly all frames are, small enough to be part of the caller's loop: there
+/// the packet need not go through memory.
 #[inline(always)]
-pub(super) fn decode(frame: &Frame<'_>) -> Option<Packet> {
+pub(super) fn first(frame: &Frame<'_>) -> Option<Packet> {
+    decode::<First>(frame)
+}
+
+/// Decodes that and a little more: any TCP options, one VXLAN.
+pub(super) fn second(frame: &Frame<'_>, layer: Layer) -> Option<Packet> {
+    match layer {
+        Layer::Innermost => decode::<Second>(frame),
+        Layer::Outermost => decode::<Outer>(frame),
+    }
+}
+
+#[inline(always)]
+fn decode<S: Scope>(frame: &Frame<'_>) -> Option<Packet> {
     if frame.link != LinkType::Ethernet {
         return None;
     }
-    let bytes = frame.bytes;
-    let on_wire = bytes.len().max(frame.original_len as usize);
+    let on_wire = frame.bytes.len().max(frame.original_len as usize);
+    ethernet::<S>(frame.bytes, on_wire, 0)
+}
+
+/// How much is decoded, known when it is compiled.
+trait Scope {
+    /// Whether TCP options other than the timestamps are.
+    const OPTIONS: bool;
+    /// What a datagram to the port of a tunnel is.
+    const TUNNEL: Tunnel;
+}
+
+#[derive(PartialEq, Eq)]
+enum Tunnel {
+    /// More than this way can do.
+    Refused,
+    Entered,
+    /// What was asked for.
+    Datagram,
+}
+
+struct First;
+
+impl Scope for First {
+    const OPTIONS: bool = false;
+    const TUNNEL: Tunnel = Tunnel::Refused;
+}
+
+struct Second;
+
+impl Scope for Second {
+    const OPTIONS: bool = true;
+    const TUNNEL: Tunnel = Tunnel::Entered;
+}
+
+struct Inner;
+
+impl Scope for Inner {
+    const OPTIONS: bool = true;
+    const TUNNEL: Tunnel = Tunnel::Refused;
+}
+
+struct Outer;
+
+impl Scope for Outer {
+    const OPTIONS: bool = true;
+    const TUNNEL: Tunnel = Tunnel::Datagram;
+}
+
+/// Reads a frame that starts at `at` of the captured one; `bytes` are its own.
+#[inline(always)]
+fn ethernet<S: Scope>(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
     let (head, rest) = bytes.split_first_chunk::<14>()?;
     match [head[12], head[13]] {
-        IPV4 => ipv4(rest, on_wire - 14, 14),
-        IPV6 => ipv6(rest, on_wire - 14, 14),
+        IPV4 => ipv4::<S>(rest, on_wire - 14, at + 14),
+        IPV6 => ipv6::<S>(rest, on_wire - 14, at + 14),
         VLAN => {
             let (tag, rest) = rest.split_first_chunk::<4>()?;
             match [tag[2], tag[3]] {
-                IPV4 => ipv4(rest, on_wire - 18, 18),
-                IPV6 => ipv6(rest, on_wire - 18, 18),
+                IPV4 => ipv4::<S>(rest, on_wire - 18, at + 18),
+                IPV6 => ipv6::<S>(rest, on_wire - 18, at + 18),
                 _ => None,
             }
         }
         _ => None,
     }
+}
+
+/// The frame in a VXLAN datagram whose payload starts at `at` and has `len` octets.
+#[inline(never)]
+fn vxlan(payload: &[u8], len: usize, at: usize) -> Option<Packet> {
+    let payload = payload.get(..len).unwrap_or(payload);
+    let (&[flags, _, _, _, a, b, c, _], inside) = payload.split_first_chunk::<8>()?;
+    if flags & 0x08 == 0 {
+        return None;
+    }
+    let mut packet = ethernet::<Inner>(inside, len - 8, at + 8)?;
+    packet.flags = packet.flags.with(PacketFlags::TUNNELLED);
+    packet.tunnel_id = u32::from_be_bytes([0, a, b, c]);
+    Some(packet)
 }
 
 /// What both IP headers say.
@@ -55,7 +131,7 @@ struct Ip {
 }
 
 #[inline(always)]
-fn ipv4(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
+fn ipv4<S: Scope>(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
     let (h, rest) = bytes.split_first_chunk::<20>()?;
     let ip_len = usize::from(u16::from_be_bytes([h[2], h[3]]));
     let place = u16::from_be_bytes([h[6], h[7]]);
@@ -77,11 +153,11 @@ fn ipv4(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
         header_len: 20,
         at,
     };
-    transport(&ip, rest)
+    transport::<S>(&ip, rest)
 }
 
 #[inline(always)]
-fn ipv6(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
+fn ipv6<S: Scope>(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
     let (h, rest) = bytes.split_first_chunk::<40>()?;
     let ip_len = 40 + usize::from(u16::from_be_bytes([h[4], h[5]]));
     if h[0] >> 4 != 6 || ip_len > on_wire {
@@ -100,32 +176,30 @@ fn ipv6(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet> {
         header_len: 40,
         at,
     };
-    transport(&ip, rest)
+    transport::<S>(&ip, rest)
 }
 
 #[inline(always)]
-fn transport(ip: &Ip, bytes: &[u8]) -> Option<Packet> {
+fn transport<S: Scope>(ip: &Ip, bytes: &[u8]) -> Option<Packet> {
     // Nothing below is usual with less, so a length of 0 goes no further.
     let carried = ip.ip_len.checked_sub(ip.header_len)?;
     match ip.protocol {
         protocol::TCP => {
             let (h, options) = bytes.split_first_chunk::<20>()?;
             let mut header = tcp::fixed(h);
-            let header_len = match h[12] >> 4 {
-                5 => 20,
-                8 => {
-                    let &[k0, k1, k2, k3, v0, v1, v2, v3, e0, e1, e2, e3] =
-                        options.first_chunk::<12>()?;
-                    if [k0, k1, k2, k3] != TIMESTAMPS {
-                        return None;
-                    }
+            let header_len = usize::from(h[12] >> 4) * 4;
+            match header_len {
+                20 => {}
+                32 if let Some(&[1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) =
+                    options.first_chunk::<12>() =>
+                {
                     header.tsval = u32::from_be_bytes([v0, v1, v2, v3]);
                     header.tsecr = u32::from_be_bytes([e0, e1, e2, e3]);
                     header.options = TcpHeader::TIMESTAMPS;
-                    32
                 }
-                _ => return None,
-            };
+                _ if !S::OPTIONS => return None,
+                _ => tcp::read_options(&mut header, options.get(..header_len.checked_sub(20)?)?),
+            }
             let payload = carried.checked_sub(header_len)?;
             let [source, destination] = tcp::ports(h);
             let transport = Transport::Tcp(header);
@@ -143,11 +217,21 @@ fn transport(ip: &Ip, bytes: &[u8]) -> Option<Packet> {
             let &[s0, s1, d0, d1, l0, l1, _, _] = bytes.first_chunk::<8>()?;
             let destination = u16::from_be_bytes([d0, d1]);
             let length = usize::from(u16::from_be_bytes([l0, l1]));
-            if tunnel::is_port(destination) || length > carried {
+            if length > carried {
                 return None;
             }
-            let source = u16::from_be_bytes([s0, s1]);
             let payload = length.checked_sub(8)?;
+            if tunnel::is_port(destination) {
+                match S::TUNNEL {
+                    Tunnel::Entered if tunnel::is_vxlan_port(destination) => {
+                        let at = ip.at + ip.header_len + 8;
+                        return vxlan(bytes.get(8..)?, payload, at);
+                    }
+                    Tunnel::Datagram => {}
+                    _ => return None,
+                }
+            }
+            let source = u16::from_be_bytes([s0, s1]);
             packet(ip, bytes, source, destination, 8, payload, Transport::Udp)
         }
         _ => None,
@@ -179,7 +263,7 @@ fn packet(
         tunnel_id: 0,
         ip_len: ip.ip_len as u32,
         payload_len: payload_len as u32,
-        payload_at: (ip.at + ip.header_len + header_len) as u32,
+        payload_at: (ip.at + ip.header_len + header_len) as u16,
         payload_captured: captured as u32,
         transport,
     })

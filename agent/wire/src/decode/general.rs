@@ -11,7 +11,6 @@ use super::{
 use crate::checksum::protocol;
 
 /// As [`super::decode`].
-#[cold]
 #[inline(never)]
 pub(super) fn decode(frame: &Frame<'_>, layer: Layer) -> Result<Packet, Undecoded> {
     let bytes = frame.bytes;
@@ -110,7 +109,8 @@ fn transport(walked: &Walked<'_>, layer: Layer) -> Result<Packet, Undecoded> {
         tunnel_id: walked.tunnel_id,
         ip_len: ip.ip_len as u32,
         payload_len: payload.len() as u32,
-        payload_at: payload.start as u32,
+        // Further in than this are only headers stacked to no purpose.
+        payload_at: u16::try_from(payload.start).map_err(|_| Undecoded::LinkDepth)?,
         payload_captured: captured.saturating_sub(payload.start) as u32,
         transport,
     })

@@ -46,7 +46,29 @@ pub enum Layer {
 /// frames in = frames decoded + the sum of the reasons.
 #[inline]
 pub fn decode(frame: &Frame<'_>, layer: Layer) -> Result<Packet, Undecoded> {
-    match fast::decode(frame) {
+    match fast::first(frame) {
+        Some(packet) => Ok(packet),
+        None => unusual(frame, layer),
+    }
+}
+
+/// [`decode`] into a place that the caller keeps; untouched if there is no packet.
+///
+/// # Errors
+/// As [`decode`].
+#[inline]
+pub fn decode_into(frame: &Frame<'_>, layer: Layer, packet: &mut Packet) -> Result<(), Undecoded> {
+    if let Some(found) = fast::first(frame) {
+        *packet = found;
+        return Ok(());
+    }
+    *packet = unusual(frame, layer)?;
+    Ok(())
+}
+
+#[inline(never)]
+fn unusual(frame: &Frame<'_>, layer: Layer) -> Result<Packet, Undecoded> {
+    match fast::second(frame, layer) {
         Some(packet) => Ok(packet),
         None => general::decode(frame, layer),
     }

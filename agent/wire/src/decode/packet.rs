@@ -34,12 +34,15 @@ pub struct Packet {
     /// from the frame (Ethernet pads); 0 where there is no transport header.
     pub payload_len: u32,
     /// Where those octets begin in the frame.
-    pub payload_at: u32,
+    pub payload_at: u16,
     /// How many of them were captured; all, unless the snaplen or a mirror cut the frame.
     pub payload_captured: u32,
     /// What the transport header says.
     pub transport: Transport,
 }
+
+// Two cache lines: the estimators' loop copies it.
+const _: () = assert!(size_of::<Packet>() == 128);
 
 /// Facts of one bit each.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]

@@ -64,7 +64,8 @@ pub(super) fn fixed(h: &[u8; 20]) -> TcpHeader {
 
 /// RFC 9293 section 3.1: kind alone, or kind, length and value. The list stops counting where
 /// a length leads outside of it.
-fn read_options(header: &mut TcpHeader, mut options: &[u8]) {
+#[inline(never)]
+pub(super) fn read_options(header: &mut TcpHeader, mut options: &[u8]) {
     loop {
         let (kind, size) = match *options {
             [] | [END, ..] => return,

@@ -27,7 +27,13 @@ const ERSPAN_3: u16 = 0x22eb;
 /// Whether a UDP destination port may mean a tunnel.
 #[inline(always)]
 pub(super) const fn is_port(port: u16) -> bool {
-    matches!(port, VXLAN_PORT | VXLAN_PORT_LINUX | GENEVE_PORT)
+    is_vxlan_port(port) || port == GENEVE_PORT
+}
+
+/// Whether a UDP destination port may mean VXLAN.
+#[inline(always)]
+pub(super) const fn is_vxlan_port(port: u16) -> bool {
+    matches!(port, VXLAN_PORT | VXLAN_PORT_LINUX)
 }
 
 /// What is inside a tunnel's header.
