@@ -217,7 +217,7 @@ impl FileSource {
         SourceError::Corrupt {
             file: self.name.clone(),
             what,
-            at: self.window.position(),
+            at: self.window.skipping().unwrap_or(self.window.position()),
         }
     }
 
@@ -234,13 +234,10 @@ impl FileSource {
                 Format::Pcapng(section) => section.walk(rest, &mut frames),
             };
             done += walked.used;
-            if let Some(batch) = frames.get_mut(..walked.frames)
+            if let Some(batch) = frames.get(..walked.frames)
                 && let Some(last) = batch.last()
             {
                 newest = newest.max(Some(last.at));
-                if matches!(last.link, LinkType::LinuxCooked | LinkType::LinuxCooked2) {
-                    batch.iter_mut().for_each(cooked_passage);
-                }
                 lend(batch);
                 *lent += walked.frames;
             }
@@ -280,10 +277,10 @@ impl Source for FileSource {
                     }
                     match self.window.refill(bytes) {
                         Ok(Refill::More) => {}
-                        Ok(Refill::End) if self.window.skipping() => {
-                            return Err(self.corrupt("the file ends within a block"));
-                        }
-                        Ok(Refill::End) if self.window.bytes().is_empty() => {
+                        Ok(Refill::End)
+                            if self.window.bytes().is_empty()
+                                && self.window.skipping().is_none() =>
+                        {
                             self.ended = true;
                             return Ok(Polled::End);
                         }
@@ -309,6 +306,7 @@ impl Source for FileSource {
 
 /// The packet type of Linux cooked captures says which way a frame went
 /// (`PACKET_HOST` 0, `_BROADCAST` 1, `_MULTICAST` 2, `_OTHERHOST` 3, `_OUTGOING` 4).
+#[inline]
 pub(crate) fn cooked_passage(frame: &mut Frame<'_>) {
     let kind = match frame.link {
         LinkType::LinuxCooked => frame.bytes.get(1),

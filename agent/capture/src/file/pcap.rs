@@ -3,7 +3,7 @@
 
 use base::{Frame, LinkType, Passage, WallNanos};
 
-use super::{CAPTURED_MAX, Stop, Walked};
+use super::{CAPTURED_MAX, Stop, Walked, cooked_passage};
 use crate::BATCH;
 
 /// Octets of the file header.
@@ -70,12 +70,19 @@ impl Header {
     /// Fills a batch from whole records at the beginning of `bytes`.
     #[inline]
     pub(super) fn walk<'a>(&self, bytes: &'a [u8], frames: &mut [Frame<'a>; BATCH]) -> Walked {
-        match (self.swapped, self.modified) {
+        let walked = match (self.swapped, self.modified) {
             (false, false) => self.records::<false, 16>(bytes, frames),
             (true, false) => self.records::<true, 16>(bytes, frames),
             (false, true) => self.records::<false, 24>(bytes, frames),
             (true, true) => self.records::<true, 24>(bytes, frames),
+        };
+        if matches!(self.link, LinkType::LinuxCooked | LinkType::LinuxCooked2) {
+            frames
+                .iter_mut()
+                .take(walked.frames)
+                .for_each(cooked_passage);
         }
+        walked
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 
 use base::{Frame, LinkType, Passage, WallNanos};
 
-use super::{CAPTURED_MAX, Stop, Walked};
+use super::{CAPTURED_MAX, Stop, Walked, cooked_passage};
 use crate::BATCH;
 
 const SECTION: u32 = 0x0a0d_0d0a;
@@ -62,8 +62,9 @@ impl Resolution {
             Self::Nanoseconds(10_u64.pow(u32::from(9 - exponent)))
         } else {
             // Finer than 10^-28 s: no 64 bits reach one nanosecond.
-            let units = 10_u64.checked_pow(u32::from(exponent - 9));
-            Self::PerNanosecond(units.unwrap_or(u64::MAX))
+            10_u64
+                .checked_pow(u32::from(exponent - 9))
+                .map_or(Self::Nanoseconds(0), Self::PerNanosecond)
         }
     }
 
@@ -79,6 +80,12 @@ impl Resolution {
             }
         }
     }
+}
+
+/// For the tests, which reckon it in another way.
+#[cfg(test)]
+pub(super) fn nanoseconds(resolution: u8, units: u64) -> u64 {
+    Resolution::parse(resolution).nanoseconds(units)
 }
 
 impl Interface {
@@ -111,12 +118,16 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn u32(self, at: usize) -> Option<u32> {
-        let octets = *self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.swapped {
+        Some(self.order(*self.bytes.get(at..)?.first_chunk()?))
+    }
+
+    #[inline]
+    fn order(self, octets: [u8; 4]) -> u32 {
+        if self.swapped {
             u32::from_be_bytes(octets)
         } else {
             u32::from_le_bytes(octets)
-        })
+        }
     }
 
     /// The options from `at` on. A list that breaks ends there: what came before counts,
@@ -133,6 +144,19 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// epb_flags (pack_flags has the same code): bits 0 and 1 are the direction.
+fn passage(options: Fields<'_>) -> Passage {
+    let flags = options
+        .options(0)
+        .find(|(code, _)| *code == 2)
+        .and_then(|(_, value)| value.u32(0));
+    match flags.unwrap_or(0) & 3 {
+        1 => Passage::Received,
+        2 => Passage::Sent,
+        _ => Passage::Unknown,
+    }
+}
+
 /// Whether a file (its first four octets are enough) is of this format; the type of the
 /// section header block reads the same in both byte orders.
 pub(super) fn begins(bytes: &[u8]) -> bool {
@@ -144,36 +168,108 @@ impl Section {
         &self.links
     }
 
+    /// The common case at once, an enhanced packet block that is whole and right: the frame
+    /// and what is behind it. Of anything else [`Section::block`] says what it is.
+    #[inline]
+    fn common<'a>(&self, bytes: &'a [u8]) -> Option<(Frame<'a>, &'a [u8])> {
+        let (head, body) = bytes.split_first_chunk::<28>()?;
+        let fields = Fields {
+            bytes: &[],
+            swapped: self.swapped,
+        };
+        let (
+            [
+                kind,
+                length,
+                interface,
+                high,
+                low,
+                captured_octets,
+                original,
+            ],
+            _,
+        ) = head.as_chunks::<4>()
+        else {
+            return None;
+        };
+        let (length, captured) = (fields.order(*length), fields.order(*captured_octets));
+        let whole = length as usize;
+        if fields.order(*kind) != ENHANCED_PACKET || !length.is_multiple_of(4) || whole > BLOCK_MAX
+        {
+            return None;
+        }
+        let (octets, rest) = body.split_at_checked(captured as usize)?;
+        if octets.len() > CAPTURED_MAX {
+            return None;
+        }
+        let (tail, behind) = rest.split_at_checked(whole.checked_sub(28 + octets.len())?)?;
+        let (options, trailing) = tail.split_last_chunk::<4>()?;
+        if fields.order(*trailing) != length {
+            return None;
+        }
+        let interface = self.interfaces.get(fields.order(*interface) as usize)?;
+        let padding = octets.len().wrapping_neg() % 4;
+        let passage = match options.get(padding..) {
+            None | Some([]) => Passage::Unknown,
+            Some(bytes) => passage(Fields { bytes, ..fields }),
+        };
+        let frame = Frame {
+            bytes: octets,
+            original_len: fields.order(*original).max(captured),
+            at: interface.time(fields.order(*high), fields.order(*low)),
+            segment_bytes: 0,
+            link: interface.link,
+            passage,
+        };
+        Some((frame, behind))
+    }
+
     /// Fills a batch from whole blocks at the beginning of `bytes`.
     pub(super) fn walk<'a>(&mut self, bytes: &'a [u8], frames: &mut [Frame<'a>; BATCH]) -> Walked {
-        let mut used = 0;
+        let mut rest = bytes;
         let mut filled = 0;
-        let stop = loop {
-            let Some(place) = frames.get_mut(filled) else {
-                break None;
-            };
-            let rest = bytes.get(used..).unwrap_or_default();
-            match self.block(rest) {
-                Ok((length, frame)) => {
-                    used += length;
-                    if let Some(frame) = frame {
-                        *place = frame;
-                        filled += 1;
+        let mut stop = None;
+        for place in frames {
+            // To the next block with a frame.
+            let found = loop {
+                if let Some((frame, behind)) = self.common(rest) {
+                    *place = frame;
+                    rest = behind;
+                    break true;
+                }
+                match self.block(rest, place) {
+                    Ok((behind, true)) => {
+                        rest = behind;
+                        break true;
+                    }
+                    Ok((behind, false)) => rest = behind,
+                    Err(why) => {
+                        stop = Some(why);
+                        break false;
                     }
                 }
-                Err(stop) => break Some(stop),
+            };
+            if !found {
+                break;
             }
-        };
+            cooked_passage(place);
+            self.last = place.at;
+            filled += 1;
+        }
         Walked {
-            used,
+            used: bytes.len() - rest.len(),
             frames: filled,
             stop,
         }
     }
 
-    /// One block: its length, and the frame if it has one.
+    /// One block: what is behind it, and whether it was a frame.
     #[inline]
-    fn block<'a>(&mut self, bytes: &'a [u8]) -> Result<(usize, Option<Frame<'a>>), Stop> {
+    fn block<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        place: &mut Frame<'a>,
+    ) -> Result<(&'a [u8], bool), Stop> {
         let needs = |bytes| Stop::Needs {
             bytes,
             cut: "the file ends within a block",
@@ -215,7 +311,7 @@ impl Section {
                 _ => Stop::Skip(u64::from(length)),
             });
         }
-        let Some(block) = bytes.get(..whole) else {
+        let Some((block, behind)) = bytes.split_at_checked(whole) else {
             return Err(needs(whole));
         };
         let block = Fields {
@@ -230,25 +326,21 @@ impl Section {
             swapped,
         };
         let short = Stop::Corrupt("a block too short for what it is");
-        let frame = match kind {
-            ENHANCED_PACKET => Some(self.enhanced(body).ok_or(short)??),
-            SIMPLE_PACKET => Some(self.simple(body).ok_or(short)??),
-            PACKET => Some(self.packet(body).ok_or(short)??),
+        match kind {
+            ENHANCED_PACKET | PACKET => *place = self.timed(body, kind).ok_or(short)??,
+            SIMPLE_PACKET => *place = self.simple(body).ok_or(short)??,
             INTERFACE => {
                 self.interface(body).ok_or(short)??;
-                None
+                return Ok((behind, false));
             }
             SECTION => {
                 self.swapped = swapped;
                 self.interfaces.clear();
-                None
+                return Ok((behind, false));
             }
-            _ => None,
-        };
-        if let Some(frame) = frame {
-            self.last = frame.at;
+            _ => return Ok((behind, false)),
         }
-        Ok((whole, frame))
+        Ok((behind, true))
     }
 
     /// Section 4.2. `None`: too short.
@@ -295,47 +387,33 @@ impl Section {
         ))
     }
 
-    /// Section 4.3.
+    /// Section 4.3; and appendix A, obsolete, where the drops count shares the word of the
+    /// interface.
     #[inline]
-    fn enhanced<'a>(&self, body: Fields<'a>) -> Option<Result<Frame<'a>, Stop>> {
-        self.timed(body, body.u32(0)?)
-    }
-
-    /// Appendix A, obsolete: the drops count shares the word of the interface.
-    fn packet<'a>(&self, body: Fields<'a>) -> Option<Result<Frame<'a>, Stop>> {
-        self.timed(body, u32::from(body.u16(0)?))
-    }
-
-    /// What both have after the interface: time, lengths, octets, options.
-    #[inline]
-    fn timed<'a>(&self, body: Fields<'a>, interface: u32) -> Option<Result<Frame<'a>, Stop>> {
+    fn timed<'a>(&self, body: Fields<'a>, kind: u32) -> Option<Result<Frame<'a>, Stop>> {
+        let (head, rest) = body.bytes.split_first_chunk::<20>()?;
+        let ([interface, high, low, captured, original], _) = head.as_chunks::<4>() else {
+            return None;
+        };
+        let [mut interface, high, low, captured, original] =
+            [interface, high, low, captured, original].map(|octets| body.order(*octets));
+        if kind == PACKET {
+            interface = u32::from(body.u16(0)?);
+        }
         let interface = match self.of(interface) {
             Ok(interface) => interface,
             Err(stop) => return Some(Err(stop)),
         };
-        let (high, low) = (body.u32(4)?, body.u32(8)?);
-        let (captured, original) = (body.u32(12)?, body.u32(16)?);
         let length = captured as usize;
         if length > CAPTURED_MAX {
             return Some(Err(Stop::Corrupt("a record of impossible length")));
         }
-        let bytes = body.bytes.get(20..)?.get(..length)?;
-        let options = 20 + length.next_multiple_of(4);
-        let mut passage = Passage::Unknown;
-        if options < body.bytes.len() {
-            for (code, value) in body.options(options) {
-                // epb_flags (pack_flags has the same code): bits 0 and 1 are the direction.
-                if code == 2
-                    && let Some(flags) = value.u32(0)
-                {
-                    passage = match flags & 3 {
-                        1 => Passage::Received,
-                        2 => Passage::Sent,
-                        _ => Passage::Unknown,
-                    };
-                }
-            }
-        }
+        let bytes = rest.get(..length)?;
+        let options = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let passage = passage(Fields {
+            bytes: options,
+            ..body
+        });
         Some(Ok(Frame {
             bytes,
             original_len: original.max(captured),

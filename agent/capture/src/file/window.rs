@@ -29,6 +29,8 @@ pub(super) struct Window {
     position: u64,
     /// Octets to pass over before anything counts again.
     skip: u64,
+    /// Where passing over began.
+    skip_from: u64,
 }
 
 impl Window {
@@ -40,6 +42,7 @@ impl Window {
             end: 0,
             position: 0,
             skip: 0,
+            skip_from: 0,
         }
     }
 
@@ -64,13 +67,14 @@ impl Window {
 
     /// Passes over octets that may not have been read yet.
     pub(super) fn skip(&mut self, bytes: u64) {
-        self.skip = self.skip.saturating_add(bytes);
+        self.skip = bytes;
+        self.skip_from = self.position;
         self.pass_over();
     }
 
-    /// Whether some of them were not there yet.
-    pub(super) const fn skipping(&self) -> bool {
-        self.skip > 0
+    /// Offset of the first one, if some of them were not there yet.
+    pub(super) fn skipping(&self) -> Option<u64> {
+        (self.skip > 0).then_some(self.skip_from)
     }
 
     fn pass_over(&mut self) {
