@@ -84,6 +84,23 @@ pub struct FilterOptions {
     pub loopback_once: bool,
 }
 
+/// What decides about frames, by what they begin with: a socket of all devices sees both.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Programs<'a> {
+    /// Every frame is accepted.
+    All,
+    /// All frames begin alike, and this program is for them.
+    One(&'a [Classic]),
+    /// For frames with an Ethernet header, and for those that begin with the IP header;
+    /// without a program frames are rejected.
+    Either {
+        /// With an Ethernet header.
+        ethernet: Option<&'a [Classic]>,
+        /// With none.
+        raw: Option<&'a [Classic]>,
+    },
+}
+
 /// A loaded filter.
 pub struct Filter {
     program: OwnedFd,
@@ -91,27 +108,23 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Loads the translation of `classic`, or, without one, a program that only cuts.
+    /// Loads the translation; [`Programs::All`] makes a program that only cuts.
     ///
     /// # Errors
-    /// When the program is not right, or privilege, memory or a kernel feature is missing.
-    pub fn load(classic: Option<&[Classic]>, options: FilterOptions) -> Result<Self, FilterError> {
+    /// When a program is not right, or privilege, memory or a kernel feature is missing.
+    pub fn load(programs: Programs<'_>, options: FilterOptions) -> Result<Self, FilterError> {
         raise_memory_limit();
-        let accept_all = [Classic {
-            code: 6,
-            jt: 0,
-            jf: 0,
-            k: u32::MAX,
-        }];
-        let Some(classic) = classic else {
-            let program = translate::translate(&accept_all, options, None)?;
+        if programs == Programs::All {
+            let program = translate::translate(programs, options, None)?;
             return Ok(Self {
                 program: load_socket_filter(&program)?,
                 rejected: None,
             });
-        };
+        }
+        // Before anything is made: whether it can be translated.
+        translate::translate(programs, options, None)?;
         let array = create_array(possible_cpus(), LINE)?;
-        let program = translate::translate(classic, options, Some(array.as_fd()))?;
+        let program = translate::translate(programs, options, Some(array.as_fd()))?;
         let program = load_socket_filter(&program)?;
         let rejected = Rejected::from_fd(array).map_err(|error| LoadError::System {
             operation: "mmap of a BPF array",
@@ -129,10 +142,11 @@ impl Filter {
         self.program.as_fd()
     }
 
-    /// The counter, for whoever uses the socket; the program itself lives on in the socket.
+    /// Its descriptor and the counter, for whoever uses the socket. Once attached the program
+    /// lives on in the socket.
     #[must_use]
-    pub fn into_rejected(self) -> Option<Rejected> {
-        self.rejected
+    pub fn into_parts(self) -> (OwnedFd, Option<Rejected>) {
+        (self.program, self.rejected)
     }
 }
 
@@ -153,10 +167,12 @@ impl Rejected {
         Ok(Self { array, cpus })
     }
 
-    /// The descriptor, to pass on.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.array.fd()
+    /// The descriptor, to pass on; the other side begins with [`Rejected::from_fd`].
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn to_fd(&self) -> io::Result<OwnedFd> {
+        self.array.fd().try_clone_to_owned()
     }
 
     /// Frames rejected since the filter was loaded.

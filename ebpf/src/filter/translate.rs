@@ -10,13 +10,14 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Classic, FilterOptions, TranslateError};
+use super::{Classic, FilterOptions, Programs, TranslateError};
 
 const R0: u8 = 0;
 const R1: u8 = 1;
 const R2: u8 = 2;
 const R3: u8 = 3;
 const R4: u8 = 4;
+const R5: u8 = 5;
 const CONTEXT: u8 = 6;
 const A: u8 = 7;
 const X: u8 = 8;
@@ -26,6 +27,7 @@ const FRAME: u8 = 10;
 const BUFFER: i16 = -8;
 /// Scratch word 0.
 const SCRATCH: i16 = -72;
+const OTHER_BUFFER: i16 = -80;
 
 // Offsets in struct __sk_buff.
 const LEN: i16 = 0;
@@ -39,6 +41,9 @@ const LOOPBACK_INDEX: i32 = 1;
 const MAP_LOOKUP: i32 = 1;
 const SMP_PROCESSOR_ID: i32 = 8;
 const SKB_LOAD_BYTES: i32 = 26;
+const SKB_LOAD_BYTES_RELATIVE: i32 = 68;
+/// `BPF_HDR_START_NET`.
+const START_NET: u32 = 1;
 
 // Classes and modes (linux/bpf_common.h, linux/bpf.h).
 const LDX: u8 = 0x01;
@@ -72,11 +77,13 @@ const JLE: u8 = 0xb0;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
 
-/// Where a jump goes: a classic instruction, or the branch that counts and rejects.
+/// Where a jump goes: a classic instruction of the program being translated, the branch that
+/// counts and rejects, or the program for frames without a link header.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Label {
     Classic(usize),
     Reject,
+    Raw,
 }
 
 struct Emitter {
@@ -132,19 +139,22 @@ impl Emitter {
         }
     }
 
-    fn finish(mut self, at: &[usize], reject: usize) -> Result<Vec<u64>, TranslateError> {
-        for (place, label) in &self.jumps {
-            let to = match label {
-                Label::Classic(index) => *at.get(*index).ok_or(TranslateError::Outside(*index))?,
-                Label::Reject => reject,
+    /// Fills in the jumps that go to `label`s known by now.
+    fn land(&mut self, known: impl Fn(Label) -> Option<usize>) -> Result<(), TranslateError> {
+        let mut later = Vec::new();
+        for (place, label) in std::mem::take(&mut self.jumps) {
+            let Some(to) = known(label) else {
+                later.push((place, label));
+                continue;
             };
-            let distance = to as i64 - *place as i64 - 1;
+            let distance = to as i64 - place as i64 - 1;
             let distance = i16::try_from(distance).map_err(|_| TranslateError::TooFar)?;
-            if let Some(instruction) = self.out.get_mut(*place) {
+            if let Some(instruction) = self.out.get_mut(place) {
                 *instruction |= u64::from(distance.cast_unsigned()) << 16;
             }
         }
-        Ok(self.out)
+        self.jumps = later;
+        Ok(())
     }
 }
 
@@ -175,16 +185,12 @@ fn reachable(classic: &[Classic]) -> Result<Vec<bool>, TranslateError> {
 
 /// Translates; `rejected` is the array that counts, one line for each CPU.
 pub(super) fn translate(
-    classic: &[Classic],
+    programs: Programs<'_>,
     options: FilterOptions,
     rejected: Option<BorrowedFd<'_>>,
 ) -> Result<Vec<u64>, TranslateError> {
-    if classic.is_empty() || classic.len() > 4096 {
-        return Err(TranslateError::Length(classic.len()));
-    }
-    let reached = reachable(classic)?;
     let mut emitter = Emitter {
-        out: Vec::with_capacity(classic.len() * 4 + 64),
+        out: Vec::with_capacity(256),
         jumps: Vec::new(),
     };
     let out = &mut emitter;
@@ -202,22 +208,80 @@ pub(super) fn translate(
     for word in 0..8 {
         out.emit(ST | DW | MEM, FRAME, 0, SCRATCH + word * 8, 0);
     }
-    let mut at = vec![usize::MAX; classic.len()];
-    for (index, instruction) in classic.iter().enumerate() {
-        if reached.get(index).copied().unwrap_or(false) {
-            if let Some(place) = at.get_mut(index) {
-                *place = out.out.len();
-            }
-            one(out, index, *instruction, options.snaplen)?;
+    match programs {
+        Programs::All => {
+            out.constant(R0, options.snaplen);
+            out.emit(JMP | EXIT, 0, 0, 0, 0);
+        }
+        Programs::One(classic) => program(out, Some(classic), options.snaplen)?,
+        Programs::Either { ethernet, raw } => {
+            which(out);
+            program(out, ethernet, options.snaplen)?;
+            let start = out.out.len();
+            out.land(|label| (label == Label::Raw).then_some(start))?;
+            program(out, raw, options.snaplen)?;
         }
     }
     let reject = out.out.len();
-    if out.jumps.iter().any(|(_, label)| *label == Label::Reject) {
+    if !out.jumps.is_empty() {
         count(out, rejected);
         out.constant(R0, 0);
         out.emit(JMP | EXIT, 0, 0, 0, 0);
+        out.land(|_| Some(reject))?;
     }
-    emitter.finish(&at, reject)
+    Ok(emitter.out)
+}
+
+/// Goes to [`Label::Raw`] if the frame begins with what the kernel takes for its network
+/// header, and goes on if something is in front of that. A frame of less than 8 octets is
+/// nothing either way.
+fn which(out: &mut Emitter) {
+    for (buffer, relative) in [(BUFFER, false), (OTHER_BUFFER, true)] {
+        out.emit(ALU64 | MOV | BY_X, R1, CONTEXT, 0, 0);
+        out.constant(R2, 0);
+        out.address(R3, buffer);
+        out.constant(R4, 8);
+        out.constant(R5, START_NET);
+        let helper = if relative {
+            SKB_LOAD_BYTES_RELATIVE
+        } else {
+            SKB_LOAD_BYTES
+        };
+        out.call(helper);
+    }
+    out.emit(LDX | DW | MEM, R1, FRAME, BUFFER, 0);
+    out.emit(LDX | DW | MEM, R2, FRAME, OTHER_BUFFER, 0);
+    out.jump(JMP | JEQ | BY_X, R1, R2, 0, Label::Raw);
+}
+
+/// One classic program; none rejects.
+fn program(
+    out: &mut Emitter,
+    classic: Option<&[Classic]>,
+    snaplen: u32,
+) -> Result<(), TranslateError> {
+    let Some(classic) = classic else {
+        out.jump(JMP | JA, 0, 0, 0, Label::Reject);
+        return Ok(());
+    };
+    if classic.is_empty() || classic.len() > 4096 {
+        return Err(TranslateError::Length(classic.len()));
+    }
+    let reached = reachable(classic)?;
+    let mut at = vec![None; classic.len()];
+    for (index, instruction) in classic.iter().enumerate() {
+        if reached.get(index).copied().unwrap_or(false) {
+            if let Some(place) = at.get_mut(index) {
+                *place = Some(out.out.len());
+            }
+            one(out, index, *instruction, snaplen)?;
+        }
+    }
+    // The next program's instructions have the same numbers: all of these are known now.
+    out.land(|label| match label {
+        Label::Classic(index) => at.get(index).copied().flatten(),
+        Label::Reject | Label::Raw => None,
+    })
 }
 
 /// Adds one to this CPU's line of the array.
