@@ -9,6 +9,7 @@
 //! nanoseconds of `CLOCK_REALTIME`. A source belongs to one thread.
 #![forbid(unsafe_code)]
 
+pub mod afpacket;
 pub mod afxdp;
 pub mod file;
 pub mod filter;
@@ -17,6 +18,7 @@ pub mod libpcap;
 mod source;
 pub mod write;
 
+pub use afpacket::{AfPacketGroup, AfPacketOptions, AfPacketSource};
 pub use file::FileSource;
 pub use filter::{Filter, FilterError, Filtered};
 #[cfg(feature = "pcap")]

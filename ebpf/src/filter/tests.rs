@@ -322,13 +322,9 @@ fn a_program_for_each_way_a_frame_may_begin() {
         op(6, 0, 0, 0),
     ];
     for (ethernet, raw, expected) in [
-        (None, Some(&raw[..]), [Some(40), None, Some(5)]),
-        (
-            Some(&TCP_PORT_443[..]),
-            Some(&raw[..]),
-            [Some(40), None, Some(5)],
-        ),
-        (Some(&raw[..]), None, [None, None, None]),
+        (None, Some(&raw[..]), [Some(40), None]),
+        (Some(&TCP_PORT_443[..]), Some(&raw[..]), [Some(40), None]),
+        (Some(&raw[..]), None, [None, None]),
     ] {
         let programs = Programs::Either { ethernet, raw };
         let filter = Filter::load(programs, options(64)).expect("loads");

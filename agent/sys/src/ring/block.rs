@@ -45,7 +45,7 @@ fn u32_in(header: &[u8; FRAME_HEADER + ADDRESS], at: usize) -> u32 {
 }
 
 /// What frames of this device type begin with (include/uapi/linux/if_arp.h).
-fn link_of(device_type: u16) -> LinkType {
+pub(super) fn link_of(device_type: u16) -> LinkType {
     match device_type {
         // ARPHRD_ETHER, ARPHRD_LOOPBACK
         1 | 772 => LinkType::Ethernet,

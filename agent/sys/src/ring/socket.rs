@@ -1,13 +1,15 @@
 //! The socket of a ring: made, formed, bound, joined to a fanout group.
 //!
-//! Legal order: `open`, `reject_all`, `bind`, `join`, [`super::Ring::new`], and when all members
-//! of a group have come so far, `attach` or `attach_classic` for each. Until then none takes a
+//! Legal order: `open`, `cut_at(0)`, `bind`, `join`, [`super::Ring::new`], and when all members
+//! of a group have come so far, `attach` (or `cut_at`) for each. Until then none takes a
 //! frame that another one takes too: a member must be bound before it joins, and a bound one
 //! that has not joined gets every frame.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{mem, ptr};
+
+use base::LinkType;
 
 use crate::call::{Plain, check, failed, get_option, set_option};
 
@@ -112,31 +114,25 @@ impl RingSocket {
         self.set(libc::PACKET_RX_RING, "PACKET_RX_RING", request)
     }
 
-    /// A filter that takes nothing and counts nothing, for the time of setting up.
+    /// Attaches a filter that takes every frame and keeps so many bytes of it, in the place of
+    /// any other; 0: takes none, and counts none, for the time of setting up.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn reject_all(&self) -> io::Result<()> {
-        self.attach_classic(&[libc::sock_filter {
+    pub fn cut_at(&self, bytes: u32) -> io::Result<()> {
+        let mut all = libc::sock_filter {
             code: (libc::BPF_RET | libc::BPF_K) as u16,
             jt: 0,
             jf: 0,
-            k: 0,
-        }])
-    }
-
-    /// Attaches a classic filter, in the place of any other.
-    ///
-    /// # Errors
-    /// When the kernel does not take the program.
-    pub fn attach_classic(&self, program: &[libc::sock_filter]) -> io::Result<()> {
+            k: bytes,
+        };
         let filter = libc::sock_fprog {
-            len: u16::try_from(program.len()).unwrap_or(u16::MAX),
-            filter: program.as_ptr().cast_mut(),
+            len: 1,
+            filter: &raw mut all,
         };
         let size = size_of_val(&filter) as libc::socklen_t;
-        // SAFETY: `filter` is a sock_fprog of `size` bytes; the kernel reads it and the `len`
-        // instructions it points at, and both outlive the call.
+        // SAFETY: `filter` is a sock_fprog of `size` bytes; the kernel reads it and the one
+        // instruction it points at, and both outlive the call.
         let result = unsafe {
             libc::setsockopt(
                 self.fd.as_raw_fd(),
@@ -146,10 +142,9 @@ impl RingSocket {
                 size,
             )
         };
-        let what = || format!("{} instructions", program.len());
         check(result)
             .map(drop)
-            .map_err(|error| failed("SO_ATTACH_FILTER", what(), error))
+            .map_err(|error| failed("SO_ATTACH_FILTER", "a packet socket", error))
     }
 
     /// Attaches a loaded socket filter program, in the place of any other.
@@ -189,11 +184,7 @@ impl RingSocket {
             .map_err(|error| failed("bind", format!("device {index}"), error))
     }
 
-    /// The index of the device it is bound to; 0: all, -1: one that does not exist any more.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn bound_index(&self) -> io::Result<i32> {
+    fn address(&self) -> io::Result<libc::sockaddr_ll> {
         // SAFETY: sockaddr_ll is plain data for which all zeroes is a value.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
         let mut size = size_of_val(&address) as libc::socklen_t;
@@ -201,8 +192,23 @@ impl RingSocket {
         // SAFETY: `place` is writable for `size` bytes, and any bytes are a sockaddr_ll.
         let result = unsafe { libc::getsockname(self.fd.as_raw_fd(), place, &raw mut size) };
         check(result)
-            .map(|_| address.sll_ifindex)
+            .map(|_| address)
             .map_err(|error| failed("getsockname", "a packet socket", error))
+    }
+
+    /// The index of the device it is bound to; 0: all, -1: one that does not exist any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn bound_index(&self) -> io::Result<i32> {
+        self.address().map(|address| address.sll_ifindex)
+    }
+
+    /// What frames of the device that it is bound to begin with; `None`: they differ.
+    #[must_use]
+    pub fn link(&self) -> Option<LinkType> {
+        let address = self.address().ok()?;
+        (address.sll_ifindex > 0).then(|| super::block::link_of(address.sll_hatype))
     }
 
     /// Joins a fanout group, or, with `None`, makes one whose number is free; returns its
@@ -269,6 +275,12 @@ impl From<OwnedFd> for RingSocket {
     /// A socket that another process opened and formed.
     fn from(fd: OwnedFd) -> Self {
         Self { fd }
+    }
+}
+
+impl From<RingSocket> for OwnedFd {
+    fn from(socket: RingSocket) -> Self {
+        socket.fd
     }
 }
 
