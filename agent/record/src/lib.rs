@@ -11,6 +11,7 @@ pub mod distribution;
 pub mod events;
 pub mod handoff;
 pub mod memory;
+pub mod passive;
 pub mod results;
 pub mod series;
 pub mod snapshot;

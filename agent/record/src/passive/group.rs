@@ -1,0 +1,240 @@
+//! The counters and distributions of one group of flows.
+
+use base::{FlowEnd, FlowSummary, Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses};
+
+use crate::Distribution;
+
+/// A store of values: [`Distribution`] where a run ends, something smaller where it does not.
+pub trait Values: Clone {
+    /// An empty one.
+    fn empty() -> Self;
+    /// Takes one value that is not negative.
+    fn record(&mut self, value: u64);
+    /// Adds all values of another one.
+    fn merge(&mut self, other: &Self);
+    /// Forgets all values; keeps the memory.
+    fn clear(&mut self);
+}
+
+impl Values for Distribution {
+    fn empty() -> Self {
+        Self::new()
+    }
+
+    #[inline]
+    fn record(&mut self, value: u64) {
+        Self::record(self, i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    fn merge(&mut self, other: &Self) {
+        Self::merge(self, other);
+    }
+
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+}
+
+const CELLS: usize = RttMethod::COUNT * Leg::COUNT;
+
+/// See the module. Counters of frames are tshark's: one frame, one count, however many wire
+/// segments were merged in it.
+#[derive(Clone, Debug)]
+pub struct GroupStats<D = Distribution> {
+    rtt: [Option<Box<D>>; CELLS],
+    late_bytes: [Option<Box<D>>; 2],
+    late_ns: [Option<Box<D>>; 2],
+    /// Frames by [`Sender::index`] and [`TcpClass::index`].
+    pub classes: [[u64; TcpClass::COUNT]; 2],
+    /// Segments by [`Sender::index`] and [`LossPlace::index`].
+    pub losses: [[u64; LossPlace::COUNT]; 2],
+    /// ICMP errors that say "too big".
+    pub too_big: u64,
+    /// Suspicions of black holes.
+    pub black_holes: u64,
+    /// Flows that ended, by [`FlowEnd::index`].
+    pub ended: [u64; FlowEnd::COUNT],
+    /// Wire packets of flows that ended, by [`Sender::index`].
+    pub packets: [u64; 2],
+    /// Octets of their IP packets.
+    pub bytes: [u64; 2],
+    /// Wire segments of TCP flows that ended, by [`Sender::index`].
+    pub segments: [u64; 2],
+}
+
+impl<D> Default for GroupStats<D> {
+    fn default() -> Self {
+        Self {
+            rtt: [const { None }; CELLS],
+            late_bytes: [const { None }; 2],
+            late_ns: [const { None }; 2],
+            classes: [[0; TcpClass::COUNT]; 2],
+            losses: [[0; LossPlace::COUNT]; 2],
+            too_big: 0,
+            black_holes: 0,
+            ended: [0; FlowEnd::COUNT],
+            packets: [0; 2],
+            bytes: [0; 2],
+            segments: [0; 2],
+        }
+    }
+}
+
+/// IP's number of TCP.
+const TCP: u8 = 6;
+
+impl<D: Values> GroupStats<D> {
+    #[inline]
+    pub(super) fn rtt(&mut self, method: RttMethod, leg: Leg, ns: u64) {
+        let cell = &mut self.rtt[method.index() * Leg::COUNT + leg.index()];
+        match cell {
+            Some(values) => values.record(ns),
+            None => first(cell, ns),
+        }
+    }
+
+    #[inline]
+    pub(super) fn classes(&mut self, sender: Sender, classes: TcpClasses) {
+        let counts = &mut self.classes[sender.index()];
+        for class in classes.iter() {
+            counts[class.index()] += 1;
+        }
+    }
+
+    pub(super) fn reordering(&mut self, sender: Sender, bytes: u32, late_ns: u64) {
+        for (cell, value) in [
+            (&mut self.late_bytes[sender.index()], u64::from(bytes)),
+            (&mut self.late_ns[sender.index()], late_ns),
+        ] {
+            match cell {
+                Some(values) => values.record(value),
+                None => first(cell, value),
+            }
+        }
+    }
+
+    /// Adds what a flow's ends sent: when it ended, or to a copy for a report.
+    pub fn add_flow(&mut self, flow: &FlowSummary) {
+        for sender in Sender::ALL {
+            let (at, side) = (sender.index(), &flow.sides[sender.index()]);
+            self.packets[at] += side.packets;
+            self.bytes[at] += side.bytes;
+            if flow.protocol == TCP {
+                self.segments[at] += side.packets;
+            }
+        }
+    }
+
+    /// Round-trip times of a method on a leg; `None`: there was none.
+    #[must_use]
+    pub fn rtts(&self, method: RttMethod, leg: Leg) -> Option<&D> {
+        self.rtt[method.index() * Leg::COUNT + leg.index()].as_deref()
+    }
+
+    /// How many octets behind the newest late segments were.
+    #[must_use]
+    pub fn late_bytes(&self, sender: Sender) -> Option<&D> {
+        self.late_bytes[sender.index()].as_deref()
+    }
+
+    /// How long after the newest late segments came.
+    #[must_use]
+    pub fn late_ns(&self, sender: Sender) -> Option<&D> {
+        self.late_ns[sender.index()].as_deref()
+    }
+
+    /// Frames of a class, of both senders.
+    #[must_use]
+    pub const fn frames(&self, class: TcpClass) -> u64 {
+        self.classes[0][class.index()] + self.classes[1][class.index()]
+    }
+
+    /// Segments at a place, of both senders.
+    #[must_use]
+    pub const fn lost(&self, place: LossPlace) -> u64 {
+        self.losses[0][place.index()] + self.losses[1][place.index()]
+    }
+
+    /// Whether nothing was ever added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rtt.iter().all(Option::is_none)
+            && self.ended.iter().all(|count| *count == 0)
+            && self.classes.iter().flatten().all(|count| *count == 0)
+            && self.losses.iter().flatten().all(|count| *count == 0)
+            && self.packets == [0; 2]
+            && self.too_big == 0
+    }
+
+    /// Adds another one's.
+    pub fn merge(&mut self, other: &Self) {
+        let Self {
+            rtt,
+            late_bytes,
+            late_ns,
+            classes,
+            losses,
+            too_big,
+            black_holes,
+            ended,
+            packets,
+            bytes,
+            segments,
+        } = other;
+        cells(&mut self.rtt, rtt);
+        cells(&mut self.late_bytes, late_bytes);
+        cells(&mut self.late_ns, late_ns);
+        for (ours, theirs) in self.classes.iter_mut().zip(classes) {
+            add(ours, theirs);
+        }
+        for (ours, theirs) in self.losses.iter_mut().zip(losses) {
+            add(ours, theirs);
+        }
+        self.too_big += too_big;
+        self.black_holes += black_holes;
+        add(&mut self.ended, ended);
+        add(&mut self.packets, packets);
+        add(&mut self.bytes, bytes);
+        add(&mut self.segments, segments);
+    }
+
+    /// Forgets everything; keeps the memory.
+    pub fn clear(&mut self) {
+        let distributions = [&mut self.rtt[..], &mut self.late_bytes, &mut self.late_ns];
+        for values in distributions.into_iter().flatten().flatten() {
+            values.clear();
+        }
+        let Self {
+            rtt,
+            late_bytes,
+            late_ns,
+            ..
+        } = std::mem::take(self);
+        self.rtt = rtt;
+        self.late_bytes = late_bytes;
+        self.late_ns = late_ns;
+    }
+}
+
+/// The first value of a cell.
+#[cold]
+fn first<D: Values>(cell: &mut Option<Box<D>>, value: u64) {
+    cell.get_or_insert_with(|| Box::new(D::empty()))
+        .record(value);
+}
+
+fn cells<D: Values>(ours: &mut [Option<Box<D>>], theirs: &[Option<Box<D>>]) {
+    for (ours, theirs) in ours.iter_mut().zip(theirs) {
+        match (ours, theirs) {
+            (_, None) => {}
+            (Some(ours), Some(theirs)) => ours.merge(theirs),
+            (ours, Some(theirs)) => *ours = Some(theirs.clone()),
+        }
+    }
+}
+
+fn add<const N: usize>(ours: &mut [u64; N], theirs: &[u64; N]) {
+    for (ours, theirs) in ours.iter_mut().zip(theirs) {
+        *ours += theirs;
+    }
+}

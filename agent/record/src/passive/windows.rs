@@ -1,0 +1,119 @@
+//! How much came when: octets on the wire per window of time.
+
+use base::Frame;
+
+use super::Values;
+use crate::Distribution;
+
+/// The length of a window of [`Windows::bursts`].
+const BURST_NS: u64 = 1_000_000;
+/// The length of a window of [`Windows::seconds`].
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Octets on the wire per millisecond (burstiness) and per second (throughput), of every
+/// window with traffic. Windows begin with the capture; a frame that is older than its
+/// window (queues come together out of order) counts in it.
+#[derive(Clone, Debug)]
+pub struct Windows<D = Distribution> {
+    bursts: Window<D>,
+    seconds: Window<D>,
+}
+
+#[derive(Clone, Debug)]
+struct Window<D> {
+    length_ns: u64,
+    begin: u64,
+    octets: u64,
+    begun: bool,
+    values: D,
+}
+
+impl<D: Values> Window<D> {
+    fn new(length_ns: u64) -> Self {
+        Self {
+            length_ns,
+            begin: 0,
+            octets: 0,
+            begun: false,
+            values: D::empty(),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, at: u64, octets: u64) {
+        if at.wrapping_sub(self.begin) >= self.length_ns {
+            self.next(at);
+        }
+        self.octets += octets;
+    }
+
+    #[inline(never)]
+    fn next(&mut self, at: u64) {
+        if !self.begun {
+            self.begun = true;
+            self.begin = at;
+        } else if at > self.begin {
+            self.close();
+            let over = (at - self.begin) / self.length_ns;
+            self.begin += over * self.length_ns;
+        }
+    }
+
+    fn close(&mut self) {
+        if self.octets > 0 {
+            self.values.record(self.octets);
+            self.octets = 0;
+        }
+    }
+}
+
+/// Nothing yet.
+#[must_use]
+pub fn windows_of<D: Values>() -> Windows<D> {
+    Windows {
+        bursts: Window::new(BURST_NS),
+        seconds: Window::new(SECOND_NS),
+    }
+}
+
+impl<D: Values> Windows<D> {
+    /// Takes the frames of a batch.
+    #[inline]
+    pub fn take(&mut self, frames: &[Frame<'_>]) {
+        for frame in frames {
+            let octets = u64::from(frame.original_len);
+            self.bursts.take(frame.at.0, octets);
+            self.seconds.take(frame.at.0, octets);
+        }
+    }
+
+    /// The last windows end, full or not.
+    pub fn finish(&mut self) {
+        self.bursts.close();
+        self.seconds.close();
+    }
+
+    /// Octets per millisecond with traffic.
+    #[must_use]
+    pub const fn bursts(&self) -> &D {
+        &self.bursts.values
+    }
+
+    /// Octets per second with traffic.
+    #[must_use]
+    pub const fn seconds(&self) -> &D {
+        &self.seconds.values
+    }
+
+    /// Adds another worker's closed windows: each worker's share of a window is a window.
+    pub fn merge(&mut self, other: &Self) {
+        self.bursts.values.merge(&other.bursts.values);
+        self.seconds.values.merge(&other.seconds.values);
+    }
+
+    /// Forgets closed windows; the open ones go on.
+    pub fn clear(&mut self) {
+        self.bursts.values.clear();
+        self.seconds.values.clear();
+    }
+}
