@@ -89,9 +89,9 @@ pub struct Long<'a> {
     pub destination: Option<ConnectionId<'a>>,
     /// Source Connection ID; `None`: cut.
     pub source: Option<ConnectionId<'a>>,
-    /// Whether another packet follows in the same datagram (RFC 9000 section 12.2);
-    /// `None`: the Length field was cut.
-    pub coalesced: Option<bool>,
+    /// Whether this is an Initial with a Handshake packet behind it in the same datagram
+    /// (RFC 9000 section 12.2); `None`: what would tell was cut.
+    pub handshake_follows: Option<bool>,
 }
 
 /// The first QUIC packet of a datagram.
@@ -153,16 +153,21 @@ impl<'a> Long<'a> {
             Some(_) => connection_id(captured, whole, &mut at)?,
             None => None,
         };
-        let coalesced = match (kind, source) {
-            (LongType::Retry | LongType::VersionNegotiation | LongType::Reserved, _) => Some(false),
+        let end = match (kind, source) {
+            (LongType::Retry | LongType::VersionNegotiation | LongType::Reserved, _) => None,
             (_, None) => None,
-            _ => coalesced(kind, captured, whole, at)?,
+            _ => packet_end(kind, captured, whole, at)?,
+        };
+        let handshake_follows = match (kind, end) {
+            (LongType::Initial, None) => None,
+            (LongType::Initial, Some(end)) => is_handshake(captured, whole, end),
+            _ => Some(false),
         };
         Ok(Self {
             kind,
             destination,
             source,
-            coalesced,
+            handshake_follows,
         })
     }
 }
@@ -207,13 +212,13 @@ fn connection_id<'a>(
     Ok(captured.get(start..end).map(ConnectionId))
 }
 
-/// Whether the datagram goes on behind this packet, by its Token Length and Length.
-fn coalesced(
+/// Where the packet ends, by its Token Length and Length; `Ok(None)`: cut.
+fn packet_end(
     kind: LongType,
     captured: &[u8],
     whole: u32,
     mut at: usize,
-) -> Result<Option<bool>, NotQuic> {
+) -> Result<Option<usize>, NotQuic> {
     if kind == LongType::Initial {
         let Some(token) = varint(captured, &mut at) else {
             return Ok(None);
@@ -230,7 +235,22 @@ fn coalesced(
     if end > u64::from(whole) {
         return Err(NotQuic::Length);
     }
-    Ok(Some(end < u64::from(whole)))
+    Ok(Some(end as usize))
+}
+
+/// Whether a Handshake packet begins at `at`; some senders fill a datagram with octets that
+/// are no packet. `None`: cut.
+fn is_handshake(captured: &[u8], whole: u32, at: usize) -> Option<bool> {
+    let rest = whole as usize - at.min(whole as usize);
+    if rest < FIXED {
+        return Some(false);
+    }
+    let next = captured.get(at..)?;
+    let first = *next.first()?;
+    if first & (FORM | FIXED_BIT) != FORM | FIXED_BIT {
+        return Some(false);
+    }
+    (next.len() >= FIXED).then(|| kind(first, u32_at(next, 1)) == Ok(LongType::Handshake))
 }
 
 /// A variable-length integer (RFC 9000 section 16) at `at`, which goes behind it.

@@ -168,6 +168,3 @@ impl Outstanding {
         (u64::from(self.latest_us) * 1000 * PATIENCE).clamp(LEAST_PATIENCE_NS, MOST_PATIENCE_NS)
     }
 }
-
-#[cfg(test)]
-mod tests;

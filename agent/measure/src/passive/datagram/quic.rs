@@ -129,13 +129,15 @@ impl Quic {
         seen: &mut Seen<'_, F>,
     ) {
         let destination = digest(long.destination);
-        // A new connection on the ports of the old one: to an ID that neither side chose.
-        let anew = begins
-            && destination != 0
+        let source = digest(long.source);
+        // A new connection on the ports of the old one: to an ID that neither side chose,
+        // after the old one's last Initial or from another ID.
+        let anew = destination != 0
+            && self.server_id != 0
             && ![self.first_id, self.server_id].contains(&destination)
-            && self.server_id != 0;
+            && (self.phase == Phase::Done || !same(source, self.client_id));
         if begins && (self.phase == Phase::Idle || anew) {
-            self.client_id = digest(long.source);
+            self.client_id = source;
             self.first_id = destination;
             self.server_id = 0;
             self.begin(seen);
@@ -150,9 +152,14 @@ impl Quic {
                 }
             }
             Phase::AskedAgain if begins => seen.count(DatagramEvent::InitialRepeated),
-            // RFC 9000 §7.2: the client "MUST" send to the server's connection ID from now
-            // on; what goes to the first one was sent before it heard the server.
-            Phase::ServerFlight if same(destination, self.server_id) => {
+            // RFC 9000 §7.2: the client sends to the server's connection ID from now on; an
+            // Initial to the first one was sent before it heard the server. A Handshake
+            // packet needs keys from the server, and may go to a still newer ID.
+            Phase::ServerFlight
+                if long.kind == LongType::Handshake
+                    || long.handshake_follows == Some(true)
+                    || same(destination, self.server_id) =>
+            {
                 self.client_answered(long, begins, seen);
             }
             _ => {}
@@ -166,7 +173,7 @@ impl Quic {
         begins: bool,
         seen: &mut Seen<'_, F>,
     ) {
-        let near = match (long.kind, long.coalesced) {
+        let near = match (long.kind, long.handshake_follows) {
             (LongType::Initial, _) if self.retried => begins,
             (LongType::Handshake, _) | (LongType::Initial, Some(true)) => !self.retried,
             // A Handshake packet may be behind it, out of sight.
@@ -211,10 +218,9 @@ impl Quic {
             self.server_id = digest(long.source);
             self.phase = Phase::Answered;
         }
-        match (self.phase, long.kind, long.coalesced) {
+        match (self.phase, long.kind, long.handshake_follows) {
             (_, LongType::VersionNegotiation, _) if expected => self.phase = Phase::Idle,
             (_, LongType::Retry, _) if expected => self.flight(true, seen),
-            // RFC 9000 §12.2: behind a server's Initial there is a Handshake packet.
             (Phase::Answered, LongType::Handshake, _)
             | (Phase::Answered, LongType::Initial, Some(true)) => self.flight(false, seen),
             (Phase::Answered, LongType::Initial, None) => {
