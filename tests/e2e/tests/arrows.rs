@@ -59,7 +59,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "netsonde-lab",
         &["netsonde-base", "netsonde-sys", "netsonde-wire"],
     ),
-    ("netsonde-e2e", &["netsonde-base", "netsonde-lab"]),
+    (
+        "netsonde-e2e",
+        &[
+            "netsonde-base",
+            "netsonde-capture",
+            "netsonde-ebpf",
+            "netsonde-lab",
+        ],
+    ),
     ("netsonde-xtask", &["netsonde-lab"]),
 ];
 

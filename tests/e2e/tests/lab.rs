@@ -7,6 +7,10 @@
 
 #[path = "lab/accuracy.rs"]
 mod accuracy;
+#[path = "lab/capture_afpacket.rs"]
+mod capture_afpacket;
+#[path = "lab/capture_afxdp.rs"]
+mod capture_afxdp;
 #[path = "lab/cleanup.rs"]
 mod cleanup;
 #[path = "lab/cli.rs"]
@@ -45,6 +49,10 @@ fn main() -> ExitCode {
     if let Some(end) = std::env::var_os("NETSONDE_LAB_VICTIM") {
         cleanup::victim(&end.to_string_lossy());
     }
+    // And by another, to be killed (see `capture_afxdp`).
+    if let Some(attach) = std::env::var_os("NETSONDE_AFXDP_VICTIM") {
+        capture_afxdp::victim(&attach.to_string_lossy());
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let registry: &[fn() -> Vec<Trial>] = &[
@@ -60,7 +68,9 @@ fn main() -> ExitCode {
         hostile::trials,
         firewall::trials,
         prometheus::trials,
+        capture_afpacket::trials,
         cli::trials,
+        capture_afxdp::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

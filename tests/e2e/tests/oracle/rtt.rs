@@ -1,0 +1,148 @@
+//! Round trips: tshark's to the nanosecond where nothing was sent again; tcptrace's in
+//! number, and its other counts, everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use netsonde_e2e::{missing, trial};
+use serde_json::Value;
+
+use crate::captures::{all_public, fresh, missing_public, public, scenarios};
+use crate::ours::{self, analyse};
+use crate::tcptrace::{self, COMPARED, Side, by_ends, connections};
+use crate::tshark::{self, Word};
+
+/// Captures in which tcptrace sees other frames than there are, and why.
+const NOT_FOR_TCPTRACE: &[(&str, &str)] = &[];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let needs = || {
+        missing()
+            .or_else(tshark::missing)
+            .or_else(tcptrace::missing)
+    };
+    let needs_public = move || needs().or_else(missing_public);
+    let mut trials = Vec::new();
+    for name in all_public() {
+        let path = public(&name);
+        let title = format!("rtt::tshark::{name}");
+        trials.push(trial(&title, needs_public, move || equal_ack_rtts(&path)));
+        // It reads no pcapng.
+        let refused = NOT_FOR_TCPTRACE.iter().any(|(known, _)| *known == name);
+        if name.ends_with(".pcap") && !refused {
+            let path = public(&name);
+            let title = format!("tcptrace::{name}");
+            trials.push(trial(&title, needs_public, move || equal_counts(&path)));
+        }
+    }
+    for scenario in scenarios() {
+        let title = format!("rtt::tshark::fresh_{}", scenario.name);
+        let run = scenario.clone();
+        trials.push(trial(&title, needs, move || {
+            let captured = fresh(&run)?;
+            for (place, path) in &captured.files {
+                equal_ack_rtts(path).context(place.name())?;
+            }
+            Ok(())
+        }));
+        let title = format!("tcptrace::fresh_{}", scenario.name);
+        trials.push(trial(&title, needs, move || {
+            let captured = fresh(&scenario)?;
+            for (place, path) in &captured.files {
+                equal_counts(path).context(place.name())?;
+            }
+            Ok(())
+        }));
+    }
+    trials
+}
+
+/// Frame and time of each sample, in streams in which nothing was sent again.
+fn equal_ack_rtts(capture: &Path) -> Result<()> {
+    let theirs = Word::of(capture)?;
+    let ours = analyse(capture, ours::TSHARK)?;
+    let clean = |stream: &u64| !theirs.doubtful.contains(stream);
+    let wanted: BTreeSet<(u64, u64)> = theirs
+        .ack_rtts
+        .iter()
+        .filter(|rtt| clean(&rtt.stream))
+        .map(|rtt| (rtt.frame, rtt.ns))
+        .collect();
+    let got: BTreeSet<(u64, u64)> = ours
+        .rtts_by("sequence")
+        .into_iter()
+        .filter(|(frame, _)| theirs.streams.get(frame).is_some_and(clean))
+        .collect();
+    let missing: Vec<_> = wanted.difference(&got).take(10).collect();
+    let surplus: Vec<_> = got.difference(&wanted).take(10).collect();
+    ensure!(
+        missing.is_empty() && surplus.is_empty(),
+        "{} of tshark's, {} of ours; only tshark's (frame, ns): {missing:?}; only ours: {surplus:?}",
+        wanted.len(),
+        got.len()
+    );
+    Ok(())
+}
+
+/// Every count of every pair of ends.
+fn equal_counts(capture: &Path) -> Result<()> {
+    let theirs = by_ends(&connections(capture)?)?;
+    let ours = flows_by_ends(&analyse(capture, ours::TCPTRACE)?.flows)?;
+    let mut wrong = Vec::new();
+    let both: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+    for ends in both {
+        let (Some(theirs), Some(ours)) = (theirs.get(ends), ours.get(ends)) else {
+            wrong.push(format!(
+                "{ends:?}: tcptrace {}, we {}",
+                theirs.contains_key(ends),
+                ours.contains_key(ends)
+            ));
+            continue;
+        };
+        for (end, (theirs, ours)) in ends.iter().zip(theirs.iter().zip(ours)) {
+            for (name, key) in COMPARED {
+                let (wanted, got) = (theirs.get(name), ours.get(name));
+                if wanted != got {
+                    wrong.push(format!(
+                        "{ends:?}, sent by {end}: {key} {got:?}, tcptrace's {name} {wanted:?}"
+                    ));
+                }
+            }
+        }
+    }
+    let count = wrong.len();
+    wrong.truncate(20);
+    ensure!(count == 0, "{count} differ:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn end_of(side: &Value) -> Result<String> {
+    let address = side["address"].as_str().context("no address")?;
+    let port = side["port"].as_u64().context("no port")?;
+    Ok(format!("{address}:{port}"))
+}
+
+/// Ours in tcptrace's words.
+fn flows_by_ends(flows: &[Value]) -> Result<BTreeMap<[String; 2], [Side; 2]>> {
+    let mut sums: BTreeMap<[String; 2], [Side; 2]> = BTreeMap::new();
+    for flow in flows.iter().filter(|flow| flow["protocol"] == "tcp") {
+        let mut sides = [&flow["near"], &flow["remote"]];
+        let mut ends = [end_of(sides[0])?, end_of(sides[1])?];
+        if ends[1] < ends[0] {
+            ends.reverse();
+            sides.reverse();
+        }
+        let known = sums.entry(ends).or_default();
+        for (known, side) in known.iter_mut().zip(sides) {
+            for (name, key) in COMPARED {
+                let more = side[key]
+                    .as_u64()
+                    .with_context(|| format!("{key} in {flow}"))?;
+                *known.entry(name.to_owned()).or_default() += more;
+            }
+        }
+    }
+    Ok(sums)
+}
