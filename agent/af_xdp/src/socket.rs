@@ -318,7 +318,8 @@ impl Socket {
         })
     }
 
-    /// The pending error, which this clears: `ENETDOWN` when the device is gone.
+    /// The pending error, which this clears: `ENETDOWN` when the device is gone. Polling does
+    /// not show it (`xsk_poll`), so ask when nothing came for a while.
     ///
     /// # Errors
     /// When the kernel does not answer.
@@ -327,8 +328,7 @@ impl Socket {
         Ok((number != 0).then(|| io::Error::from_raw_os_error(number)))
     }
 
-    /// Waits until there is something to receive, or an error; `false`: the time is over, or
-    /// a signal came.
+    /// Waits until there is something to receive; `false`: the time is over, or a signal came.
     ///
     /// # Errors
     /// When the kernel refuses.

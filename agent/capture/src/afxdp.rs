@@ -300,17 +300,18 @@ impl AfXdpSource {
             object: self.device.clone(),
             error,
         };
-        self.poller
+        let ready = self
+            .poller
             .wait(&mut self.events, Some(ns))
             .map_err(system)?;
-        for ready in self.events.iter() {
-            let Some(socket) = self.sockets.get(ready.token as usize) else {
-                continue;
-            };
-            // xsk_notifier: when a device is unregistered its sockets get ENETDOWN.
-            if (ready.error || ready.hang_up)
-                && let Some(error) = socket.take_error().map_err(system)?
-            {
+        let trouble = |ready: sys::poll::Ready| ready.error || ready.hang_up;
+        if ready > 0 && !self.events.iter().any(trouble) {
+            return Ok(());
+        }
+        // xsk_notifier gives the sockets of a device that is unregistered ENETDOWN, but
+        // xsk_poll does not show it: so whenever nothing came, ask.
+        for socket in &self.sockets {
+            if let Some(error) = socket.take_error().map_err(system)? {
                 self.gone = error.raw_os_error();
                 return Err(self.gone(error.raw_os_error().unwrap_or(0)));
             }
