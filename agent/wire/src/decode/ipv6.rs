@@ -117,7 +117,8 @@ fn jumbo(span: &Span<'_>, at: usize, protocol: u8) -> Result<Option<usize>, Unde
         return Ok(None);
     }
     match u32::from_be_bytes(length) {
-        ..=0xffff => Err(Undecoded::IpLength),
-        length => Ok(Some(length as usize)),
+        // With the header it has to fit 32 bits, as the packet of any link does.
+        length @ 0x1_0000..=0xffff_ff00 => Ok(Some(length as usize)),
+        _ => Err(Undecoded::IpLength),
     }
 }

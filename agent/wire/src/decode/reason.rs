@@ -58,6 +58,8 @@ base::closed_list! {
         IcmpLength = "icmp_length",
         /// A GRE or ERSPAN header of a version or with fields that are not decoded.
         TunnelHeader = "tunnel_header",
+        /// A tunnel's packet without anything inside: a keep-alive, an acknowledgement.
+        TunnelEmpty = "tunnel_empty",
         /// More tunnels inside each other than are looked into.
         TunnelDepth = "tunnel_depth",
     }

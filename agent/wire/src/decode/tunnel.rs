@@ -51,6 +51,9 @@ pub(super) fn innermost(mut walked: Walked<'_>) -> Result<Walked<'_>, Undecoded>
         let Some(opened) = open(&header, &walked.packet)? else {
             return Ok(walked);
         };
+        if opened.at >= opened.end {
+            return Err(Undecoded::TunnelEmpty);
+        }
         let span = header.inside(opened.end);
         let (span, v6, at) = link::to_ip(span, opened.inside, opened.at)?;
         walked = Walked {

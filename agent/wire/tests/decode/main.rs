@@ -5,7 +5,12 @@
 //! with `NETSONDE_WRITE_VECTORS=1`.
 #![forbid(unsafe_code)]
 
+// By this name the checks of the fuzz target know the crate.
+extern crate netsonde_wire as wire;
+
 mod capture;
+#[path = "../../../../tests/fuzz/checks/decode.rs"]
+mod check;
 mod tshark;
 
 use std::collections::HashMap;
@@ -145,6 +150,27 @@ fn compare(path: &Path, theirs: &[&str]) -> usize {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
     equal
+}
+
+/// The fuzz target's seeds, and the captures for more of them.
+#[test]
+fn fuzz_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/decode");
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(corpus).expect("the corpus") {
+        let input = std::fs::read(entry.expect("readable").path()).expect("readable");
+        check::check(&input);
+        seeds += 1;
+    }
+    assert!(seeds >= 20);
+    for path in capture::all().unwrap_or_default() {
+        for record in capture::read(&path) {
+            let frame = record.frame();
+            let mut input = vec![frame.link as u8, 0];
+            input.extend(frame.bytes);
+            check::check(&input);
+        }
+    }
 }
 
 #[test]
