@@ -168,10 +168,10 @@ impl Section {
         &self.links
     }
 
-    /// The common case at once, an enhanced packet block that is whole and right: the frame
-    /// and what is behind it. Of anything else [`Section::block`] says what it is.
+    /// The common case at once, an enhanced packet block that is whole and right: fills
+    /// in the frame, and returns what is behind it. Of anything else [`Section::block`] says what it is.
     #[inline]
-    fn common<'a>(&self, bytes: &'a [u8]) -> Option<(Frame<'a>, &'a [u8])> {
+    fn common<'a>(&self, bytes: &'a [u8], place: &mut Frame<'a>) -> Option<&'a [u8]> {
         let (head, body) = bytes.split_first_chunk::<28>()?;
         let fields = Fields {
             bytes: &[],
@@ -213,7 +213,7 @@ impl Section {
             None | Some([]) => Passage::Unknown,
             Some(bytes) => passage(Fields { bytes, ..fields }),
         };
-        let frame = Frame {
+        *place = Frame {
             bytes: octets,
             original_len: fields.order(*original).max(captured),
             at: interface.time(fields.order(*high), fields.order(*low)),
@@ -221,7 +221,7 @@ impl Section {
             link: interface.link,
             passage,
         };
-        Some((frame, behind))
+        Some(behind)
     }
 
     /// Fills a batch from whole blocks at the beginning of `bytes`.
@@ -232,8 +232,7 @@ impl Section {
         for place in frames {
             // To the next block with a frame.
             let found = loop {
-                if let Some((frame, behind)) = self.common(rest) {
-                    *place = frame;
+                if let Some(behind) = self.common(rest, place) {
                     rest = behind;
                     break true;
                 }

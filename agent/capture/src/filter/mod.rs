@@ -125,10 +125,13 @@ impl Filter {
         #[cfg(feature = "pcap")]
         {
             let first = Self::with(&text, links, false, library::compile);
-            // A name that cannot be looked up, a libpcap that lacks something: what libpcap
-            // says is said if the subset does not know better.
-            if let Err(error) = first {
-                return Self::with(&text, links, true, subset::compile).map_err(|_| error);
+            // An expression that libpcap cannot do and the subset can is not known; should
+            // there be one, it is no reason to refuse it. What no frame can match is.
+            if let Err(error) = &first
+                && !error.to_string().contains(library::NOTHING)
+                && let Ok(filter) = Self::with(&text, links, true, subset::compile)
+            {
+                return Ok(filter);
             }
             first
         }

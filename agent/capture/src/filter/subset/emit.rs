@@ -28,8 +28,7 @@ pub(super) fn program(expression: &Expression, slot: Slot) -> Result<Program, &'
     emitter.steps.push(Step::Plain(RET, KEEP));
     emitter.place(refuse);
     emitter.steps.push(Step::Plain(RET, 0));
-    let instructions = emitter.assemble(false).or_else(|| emitter.assemble(true));
-    Program::new(instructions.ok_or("the filter is too long")?)
+    Program::new(emitter.assemble().ok_or("the filter is too long")?)
 }
 
 /// A place that is jumped to before it is known; always behind the jump.
@@ -308,6 +307,9 @@ impl Emitter {
         let numbers: &[u8] = one.as_ref().map_or(&all, |one| one);
         let compare = |emitter: &mut Self, load: u16, at: u32, yes, no| {
             emitter.steps.push(Step::Plain(LD | H | load, at));
+            if low == high {
+                return emitter.branch(JEQ, u32::from(low), yes, no);
+            }
             let next = emitter.label();
             emitter.branch(JGE, u32::from(low), next, no);
             emitter.place(next);
@@ -348,46 +350,50 @@ impl Emitter {
         });
     }
 
-    /// Jumps reach 255 instructions; with `far` each goes by way of two long jumps. `None`:
-    /// too far.
-    fn assemble(&self, far: bool) -> Option<Vec<Instruction>> {
-        let length = |step: &Step| match step {
-            Step::Branch(..) if far => 3,
-            _ => 1,
-        };
-        let mut places: Vec<usize> = Vec::with_capacity(self.steps.len());
-        let mut end = 0;
-        for step in &self.steps {
-            places.push(end);
-            end += length(step);
-        }
-        let leap =
-            |label: Label, next: usize| places.get(*self.labels.get(label.0)?)?.checked_sub(next);
-        let mut instructions = Vec::with_capacity(end);
-        for step in &self.steps {
-            let next = instructions.len() + 1;
+    /// Jumps of comparisons reach 255 instructions; those that go further are followed by
+    /// two long jumps, which moves everything behind them: again until all fit.
+    fn assemble(&self) -> Option<Vec<Instruction>> {
+        let mut far = vec![false; self.steps.len()];
+        loop {
+            let mut places: Vec<usize> = Vec::with_capacity(self.steps.len());
+            let mut end = 0;
+            for far in &far {
+                places.push(end);
+                end += if *far { 3 } else { 1 };
+            }
+            let leap = |label: Label, next: usize| {
+                places.get(*self.labels.get(label.0)?)?.checked_sub(next)
+            };
             let go = |label, next| Some(plain(JMP | JA, u32::try_from(leap(label, next)?).ok()?));
-            match *step {
-                Step::Plain(code, k) => instructions.push(plain(code, k)),
-                Step::Go(there) => instructions.push(go(there, next)?),
-                Step::Branch(code, k, yes, no) if far => {
-                    let branch = Instruction {
-                        code,
-                        jt: 0,
-                        jf: 1,
-                        k,
-                    };
-                    instructions.extend([branch, go(yes, next + 1)?, go(no, next + 2)?]);
+            let mut instructions = Vec::with_capacity(end);
+            let mut all_fit = true;
+            for (step, far) in self.steps.iter().zip(&mut far) {
+                let next = instructions.len() + 1;
+                match *step {
+                    Step::Plain(code, k) => instructions.push(plain(code, k)),
+                    Step::Go(there) => instructions.push(go(there, next)?),
+                    Step::Branch(code, k, yes, no) if *far => {
+                        let branch = Instruction {
+                            code,
+                            jt: 0,
+                            jf: 1,
+                            k,
+                        };
+                        instructions.extend([branch, go(yes, next + 1)?, go(no, next + 2)?]);
+                    }
+                    Step::Branch(code, k, yes, no) => {
+                        let (jt, jf) = (leap(yes, next)?, leap(no, next)?);
+                        *far = jt.max(jf) > usize::from(u8::MAX);
+                        all_fit &= !*far;
+                        let (jt, jf) = (jt as u8, jf as u8);
+                        instructions.push(Instruction { code, jt, jf, k });
+                    }
                 }
-                Step::Branch(code, k, yes, no) => instructions.push(Instruction {
-                    code,
-                    jt: u8::try_from(leap(yes, next)?).ok()?,
-                    jf: u8::try_from(leap(no, next)?).ok()?,
-                    k,
-                }),
+            }
+            if all_fit {
+                return Some(instructions);
             }
         }
-        Some(instructions)
     }
 }
 
