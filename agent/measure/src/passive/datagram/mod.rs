@@ -49,7 +49,7 @@ base::closed_list! {
         HandshakeUnmatched = "quic_handshakes_unmatched",
         /// A handshake's near leg was not to be learnt: cut, coalesced out of sight, repeated.
         HandshakeNearUnknown = "quic_handshakes_near_unknown",
-        /// A spin edge that one packet contradicted: reordering, or no spinning at all.
+        /// A spin edge that the next packets contradicted: reordering, or no spinning at all.
         SpinUnsteady = "quic_spin_unsteady",
         /// A packet with the other spin value too soon after an edge.
         SpinHeldOff = "quic_spin_held_off",

@@ -4,7 +4,8 @@
 //! answered by the other side's next edge, to the same value if that is the server. The time
 //! between is the leg behind the side that answers; the two legs add up to the time between
 //! two edges of one side. A sample is given if
-//! 1. both edges were confirmed by a second packet in a row: one packet alone is reordering;
+//! 1. both edges were confirmed by a third packet in a row: one or two are reordering, or
+//!    chance;
 //! 2. the values fit, and no other edge has answered the same edge: edges alternate;
 //! 3. the edge is not younger than 1/8 of the round trip so far (hold-off), against
 //!    reordering of several packets around an edge;
@@ -12,8 +13,9 @@
 //!    sample says when the sender had something to send (RFC 9312: "application-limited");
 //! 5. the flow is trusted. Endpoints that do not spin send a constant or *random* values
 //!    (RFC 9000 section 17.4). A good edge adds [`GOOD`] to the flow's score, a bad one takes
-//!    [`BAD`]; of random edges at most one in four is good, so a score of [`TRUSTED`] would take
-//!    eight in a row at its start, and the score only falls from there.
+//!    [`BAD`]. The worst case is a client of random values and a server that reflects them, so
+//!    that every edge fits once it is confirmed, which is one in four of the client's: eight in a
+//!    row at its start would reach [`TRUSTED`], one in 65 536; from there the score only falls.
 
 use base::{Leg, RttMethod, Sender, WallNanos};
 
@@ -21,9 +23,9 @@ use super::{DatagramEvent, Seen};
 
 const GOOD: i8 = 1;
 const BAD: i8 = -4;
-/// From here on samples are given: four round trips after the first edge.
-const TRUSTED: i8 = 8;
-const BEST: i8 = 16;
+/// From here on samples are given: eight round trips after the first edge.
+const TRUSTED: i8 = 16;
+const BEST: i8 = 24;
 const WORST: i8 = -100;
 
 /// Signed nanoseconds.
@@ -44,7 +46,7 @@ impl Flags {
     const EDGE: u16 = 1 << 2;
     /// The other side's edge answered that edge.
     const ANSWERED: u16 = 1 << 3;
-    /// One packet had the other value, at `candidate_at`.
+    /// A packet had the other value, at `candidate_at`.
     const CANDIDATE: u16 = 1 << 4;
     /// `sample` is that of the candidate or, with `WAITS`, of the edge.
     const SAMPLE: u16 = 1 << 5;
@@ -54,6 +56,8 @@ impl Flags {
     const EARLY: u16 = 1 << 7;
     /// The candidate answers an edge after which the other side has confirmed another.
     const PAST: u16 = 1 << 8;
+    /// The candidate has two packets.
+    const SECOND: u16 = 1 << 9;
 
     const fn has(self, bits: u16) -> bool {
         self.0 & bits == bits
@@ -138,6 +142,7 @@ impl Spin {
         match (steady, flags.has(Flags::CANDIDATE)) {
             (true, false) => {}
             (true, true) => self.contradict(seen),
+            (false, true) if !flags.has(Flags::SECOND) => flags.set(Flags::SECOND),
             (false, true) => self.confirm(seen),
             (false, false) => self.begin(spin, silence, client, seen),
         }
@@ -167,7 +172,7 @@ impl Spin {
             self.judge(BAD);
             seen.count(DatagramEvent::SpinUnsteady);
         }
-        self.flags[me].clear(Flags::SAMPLE | Flags::EARLY | Flags::PAST);
+        self.flags[me].clear(Flags::SAMPLE | Flags::EARLY | Flags::PAST | Flags::SECOND);
         self.flags[me].set(Flags::CANDIDATE);
         self.sides[me].candidate_at = seen.at.0;
         // RFC 9000 §17.4: the server sets its value "to be equal to the spin bit in the
@@ -200,7 +205,7 @@ impl Spin {
         };
     }
 
-    /// A second packet in a row with the new value: the edge is one.
+    /// A third packet in a row with the new value: the edge is one.
     fn confirm<F: FnMut(RttMethod, Leg, u64)>(&mut self, seen: &mut Seen<'_, F>) {
         let (me, peer) = (seen.sender.index(), seen.sender.other().index());
         let side = &mut self.sides[me];
@@ -208,7 +213,7 @@ impl Spin {
         let mut flags = self.flags[me];
         flags.0 ^= Flags::LEVEL;
         flags.set(Flags::EDGE);
-        flags.clear(Flags::CANDIDATE | Flags::ANSWERED);
+        flags.clear(Flags::CANDIDATE | Flags::SECOND | Flags::ANSWERED);
         // Did the other side answer before this was certain?
         let answered = self.flags[peer].has(Flags::WAITS);
         if answered {
@@ -240,7 +245,7 @@ impl Spin {
         }
     }
 
-    /// A packet with the old value after one with the new.
+    /// A packet with the old value after one or two with the new.
     fn contradict<F: FnMut(RttMethod, Leg, u64)>(&mut self, seen: &mut Seen<'_, F>) {
         let (me, peer) = (seen.sender.index(), seen.sender.other().index());
         self.flags[me].clear(Flags::CANDIDATE | Flags::EARLY);

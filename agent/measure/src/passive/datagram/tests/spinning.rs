@@ -11,7 +11,7 @@ use super::*;
 use crate::random::Random;
 
 /// What an endpoint does with the bit.
-#[derive(Copy, Clone, PartialEq)]
+#[derive(Copy, Clone, PartialEq, Debug)]
 enum Habit {
     Spins,
     Random,
@@ -142,7 +142,9 @@ fn of(rig: &Rig, leg: Leg) -> Vec<u64> {
 fn assert_true(path: &Path, slack: u64, share: f64) {
     let rig = simulate(path);
     let duration = path.packets * path.spacing[0].min(path.spacing[1]);
-    let periods = duration / (2 * (path.delay[0] + path.delay[1] + path.spacing[0]));
+    let period = 2 * (path.delay[0] + path.delay[1]) + path.spacing[0] + path.spacing[1];
+    // The flow earns trust in the first ones.
+    let periods = duration / period - 10;
     for (leg, half) in [(Leg::Near, 0), (Leg::Remote, 1)] {
         let times = of(&rig, leg);
         let truth = 2 * path.delay[half];
@@ -166,7 +168,7 @@ fn assert_true(path: &Path, slack: u64, share: f64) {
 
 #[test]
 fn both_legs_are_true_within_packet_spacing() {
-    assert_true(&GOOD, 0, 0.8);
+    assert_true(&GOOD, 0, 0.95);
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn an_end_that_sends_little_confirms_late() {
     // A download, and an upload seen near the client.
     for spacing in [[2 * MS, MS / 20], [MS / 20, 2 * MS]] {
         let path = Path { spacing, ..GOOD };
-        assert_true(&path, 0, 0.7);
+        assert_true(&path, 0, 0.95);
     }
 }
 
@@ -235,18 +237,27 @@ fn who_does_not_spin_gives_nothing() {
     }
 }
 
-/// Random values at the pace of the round trip, where no hold-off helps.
+/// Random values at the pace of the round trip, where no hold-off helps, also of a client whose
+/// server reflects them, so that every edge fits.
 #[test]
 fn random_values_of_few_packets_give_nothing() {
-    for seed in 0..200 {
-        let path = Path {
-            habits: [Habit::Random; 2],
-            spacing: [20 * MS, 17 * MS],
-            packets: 2000,
-            seed,
-            ..GOOD
-        };
-        assert_eq!(simulate(&path).samples, []);
+    for habits in [
+        [Habit::Random; 2],
+        [Habit::Random, Habit::Spins],
+        [Habit::Spins, Habit::Random],
+    ] {
+        for spacing in [[20 * MS, 17 * MS], [50 * MS, 50 * MS], [60 * MS, 5 * MS]] {
+            for seed in 0..100 {
+                let path = Path {
+                    habits,
+                    spacing,
+                    packets: 1000,
+                    seed,
+                    ..GOOD
+                };
+                assert_eq!(simulate(&path).samples, [], "{habits:?} {spacing:?} {seed}");
+            }
+        }
     }
 }
 
