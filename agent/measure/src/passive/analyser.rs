@@ -97,6 +97,7 @@ impl Analyser {
                 pool: Pool::new(options.segments),
                 classifier: options.classifier,
                 no_sample: [0; tcp::NoSample::COUNT],
+                repeats: tcp::Repeats::new(),
             },
             datagrams: DatagramCounters::new(),
             recent: Recent::new(),
@@ -337,6 +338,7 @@ impl Analyser {
                 let mut classes = flow.segment(
                     &mut self.shared,
                     &mut record.initial_rtt_ns,
+                    place,
                     sender,
                     at,
                     packet,

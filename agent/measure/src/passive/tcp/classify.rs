@@ -15,6 +15,9 @@ const FAST_NS: i64 = 20_000_000;
 /// is not known.
 const REORDER_NS: i64 = 3_000_000;
 
+/// How far ahead of `next_seq` a mark is put: no ACK reaches it.
+const SAID: u32 = 1 << 30;
+
 /// One segment as the definitions see it.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Segment<'a> {
@@ -96,27 +99,28 @@ pub(super) fn classify(
     if tcp.has(TcpHeader::ACK) && theirs.has(Notes::SEQ) && before(rev.contiguous, tcp.ack) {
         classes.insert(TcpClass::AckedUnseen);
     }
-    if !probe && !keep_alive && known && segment.space() > 0 && before(seq, fwd.next_seq) {
-        classes.insert(late(flow, sender, segment, initial_rtt_ns));
+    if !probe && !keep_alive && known {
+        // What was acknowledged was sent, seen here or not.
+        let acked = theirs.has(Notes::ACK) && !before(rev.last_ack, seq.wrapping_add(len));
+        if len > 0 && acked {
+            classes.insert(TcpClass::SpuriousRetransmission);
+        } else if segment.space() > 0 && before(seq, fwd.next_seq) {
+            classes.insert(late(flow, sender, segment, initial_rtt_ns));
+        }
     }
     classes
 }
 
 fn repeated_ack(classes: &mut TcpClasses, tcp: &TcpHeader, last_window: u16, theirs: &Notes) {
-    let same_window = tcp.window == last_window;
-    let sack = tcp.options & TcpHeader::SACK != 0;
-    if tcp.window != 0 && !same_window && !sack {
-        classes.insert(TcpClass::WindowUpdate);
-    }
-    if tcp.window == 0 {
-        if same_window && theirs.has(Notes::PROBE) {
-            classes.insert(TcpClass::ZeroWindowProbeAck);
-        }
-    } else if same_window && theirs.has(Notes::KEEP_ALIVE) {
-        classes.insert(TcpClass::KeepAliveAck);
-    } else if same_window || sack {
-        classes.insert(TcpClass::DuplicateAck);
-    }
+    let class = match (tcp.window == last_window, tcp.window == 0) {
+        (false, false) => TcpClass::WindowUpdate,
+        (false, true) => return,
+        (true, true) if theirs.has(Notes::PROBE) => TcpClass::ZeroWindowProbeAck,
+        (true, true) => return,
+        (true, false) if theirs.has(Notes::KEEP_ALIVE) => TcpClass::KeepAliveAck,
+        (true, false) => TcpClass::DuplicateAck,
+    };
+    classes.insert(class);
 }
 
 /// Which of the four a segment is that starts before the highest octet sent.
@@ -127,12 +131,9 @@ fn late(flow: &TcpFlow, sender: Sender, segment: &Segment<'_>, initial_rtt_ns: u
         &flow.sides[sender.other().index()],
     );
     let theirs = &flow.notes[sender.other().index()];
-    if theirs.has(Notes::ACK) && !before(rev.last_ack, segment.end()) {
-        return TcpClass::SpuriousRetransmission;
-    }
     if theirs.dup_acks >= 2
         && segment.tcp.seq == rev.last_ack
-        && rev.seen_at.until(segment.at) < FAST_NS
+        && (0..FAST_NS).contains(&rev.seen_at.until(segment.at))
     {
         return TcpClass::FastRetransmission;
     }
@@ -140,7 +141,7 @@ fn late(flow: &TcpFlow, sender: Sender, segment: &Segment<'_>, initial_rtt_ns: u
         0 => REORDER_NS,
         known => i64::from(known),
     };
-    if fwd.since_newest(segment.at) < threshold && segment.end() != fwd.next_seq {
+    if (0..threshold).contains(&fwd.since_newest(segment.at)) && segment.end() != fwd.next_seq {
         return TcpClass::OutOfOrder;
     }
     TcpClass::Retransmission
@@ -171,8 +172,8 @@ pub(super) fn remember(
     let (s, o) = (sender.index(), sender.other().index());
     let tcp = segment.tcp;
     if classes.contains(TcpClass::AckedUnseen) {
-        // Once is enough.
-        flow.sides[o].contiguous = flow.sides[o].next_seq;
+        // Once is enough, until that end is heard of again: a mark ahead of its sequence.
+        flow.sides[o].contiguous = flow.sides[o].next_seq.wrapping_add(SAID);
     }
     let probe = classes.contains(TcpClass::ZeroWindowProbe);
     let (fwd, mine) = (&mut flow.sides[s], &mut flow.notes[s]);
@@ -183,12 +184,16 @@ pub(super) fn remember(
         fwd.contiguous = end;
         fwd.newest_at = crate::flow::time::Short::of(segment.at);
     } else if !probe {
+        if before(fwd.next_seq, fwd.contiguous) {
+            fwd.contiguous = fwd.next_seq;
+        }
         if before(fwd.next_seq, end) {
             fwd.next_seq = end;
             fwd.newest_at = crate::flow::time::Short::of(segment.at);
         }
+        // What fills the first gap is taken to fill the last one as well.
         if tcp.seq == fwd.contiguous {
-            fwd.contiguous = end;
+            fwd.contiguous = fwd.next_seq;
         }
     }
     if tcp.ack == fwd.last_ack && mine.has(Notes::ACK) {

@@ -7,6 +7,7 @@
 
 mod classify;
 mod outstanding;
+mod repeats;
 pub(crate) mod state;
 mod tcptrace;
 
@@ -15,6 +16,7 @@ use wire::decode::{Packet, TcpHeader};
 
 use classify::Segment;
 use outstanding::Finding;
+pub(crate) use repeats::Repeats;
 use state::Notes;
 pub(crate) use state::TcpFlow;
 
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) classifier: Classifier,
     pub(crate) no_sample: [u64; NoSample::COUNT],
+    pub(crate) repeats: Repeats,
 }
 
 /// What a SYN means for a record that exists.
@@ -65,13 +68,14 @@ pub(crate) fn begins_anew(flow: &TcpFlow, sender: Sender, tcp: &TcpHeader) -> bo
 }
 
 impl TcpFlow {
-    /// One segment. `initial_rtt_ns` is the record's; the classes come back, the rest goes to
+    /// One segment. `initial_rtt_ns` is the record's, `flow` its place; the classes come back, the rest goes to
     /// `show`.
     #[inline]
     pub(crate) fn segment(
         &mut self,
         shared: &mut Shared,
         initial_rtt_ns: &mut u32,
+        flow: u32,
         sender: Sender,
         at: WallNanos,
         packet: &Packet,
@@ -90,22 +94,31 @@ impl TcpFlow {
         }
         let classes = classify::classify(self, sender, &segment, *initial_rtt_ns);
         let Shared {
-            pool, no_sample, ..
+            pool,
+            no_sample,
+            repeats,
+            ..
         } = shared;
+        if tcp.options & TcpHeader::DSACK != 0 && repeats.take(flow, tcp.sack.0) {
+            outstanding::duplicate_sack(self, sender, &mut |finding| {
+                if let Finding::Loss(sender, place, segments) = finding {
+                    show(Shown::Loss(sender, place, segments));
+                }
+            });
+        }
         let mut find = |finding| match finding {
             Finding::Rtt(method, leg, ns) => show(Shown::Rtt(method, leg, ns)),
             Finding::Loss(sender, place, segments) => show(Shown::Loss(sender, place, segments)),
             Finding::Late(bytes, ns) => show(Shown::Late(bytes, ns)),
             Finding::BlackHole => show(Shown::BlackHole),
+            Finding::Repeated(seq) => repeats.put(flow, seq),
+            Finding::Disproved(seq) => _ = repeats.take(flow, seq),
             Finding::Ambiguous => no_sample[NoSample::Ambiguous.index()] += 1,
             Finding::AfterLoss => no_sample[NoSample::AfterLoss.index()] += 1,
             Finding::ClockBack => no_sample[NoSample::ClockBack.index()] += 1,
         };
         if tcp.has(TcpHeader::ACK) {
             outstanding::acknowledge(self, pool, sender, &segment, &mut find);
-            if tcp.options & TcpHeader::DSACK != 0 {
-                outstanding::duplicate_sack(self, sender, &mut find);
-            }
         }
         let overlap = outstanding::sent(
             self,

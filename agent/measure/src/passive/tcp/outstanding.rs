@@ -10,7 +10,7 @@ use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses, WallNanos};
 use wire::decode::TcpHeader;
 
 use super::classify::Segment;
-use super::state::{Notes, TcpFlow};
+use super::state::{Notes, Side, TcpFlow};
 use crate::flow::pool::{Cell, Pool, Walk, before};
 
 /// A handshake that took longer is not one.
@@ -28,6 +28,10 @@ pub(super) enum Finding {
     Loss(Sender, LossPlace, u32),
     /// A segment came so many octets behind and so long after the newest.
     Late(u32, u64),
+    /// A segment that begins here was sent again.
+    Repeated(u32),
+    /// Its repetition was needless, and that was counted.
+    Disproved(u32),
     /// A full-size packet is stuck while smaller ones pass.
     BlackHole,
     /// An ACK of a segment that was sent more than once: no sample.
@@ -124,7 +128,7 @@ pub(super) fn acknowledge(
             }
         }
         if cell.repeats > 0 {
-            settle(flow, peer, &cell, echo, find);
+            settle(flow, peer, &cell, age, echo, find);
         }
         let side = &flow.sides[peer.index()];
         let octets = cell.end.wrapping_sub(cell.first);
@@ -146,19 +150,24 @@ fn settle(
     flow: &mut TcpFlow,
     peer: Sender,
     cell: &Cell,
+    age_ns: i64,
     echo: Option<u32>,
     find: &mut impl FnMut(Finding),
 ) {
-    let notes = &mut flow.notes[peer.index()];
     let mut lost = u32::from(cell.repeats);
-    // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier copy had
-    // arrived.
-    if echo.is_some_and(|echo| before(echo, cell.tsval)) {
-        notes.expect_dsack();
+    let needless = match echo {
+        // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier copy
+        // had arrived.
+        Some(echo) => before(echo, cell.tsval),
+        // The answer came sooner than the path allows.
+        None => age_ns < i64::from(flow.sides[peer.index()].rtt_ns / 2),
+    };
+    if needless {
+        find(Finding::Disproved(cell.first));
         find(Finding::Loss(peer, LossPlace::Spurious, 1));
         lost -= 1;
     }
-    while lost > 0 && notes.take_disproved() {
+    while lost > 0 && flow.notes[peer.index()].take_disproved() {
         lost -= 1;
     }
     if lost > 0 {
@@ -166,13 +175,12 @@ fn settle(
     }
 }
 
-/// A duplicate SACK (RFC 2883): one of the other end's retransmissions was needless.
+/// A duplicate SACK (RFC 2883) of a segment that was sent again: needlessly.
 #[cold]
 pub(super) fn duplicate_sack(flow: &mut TcpFlow, sender: Sender, find: &mut impl FnMut(Finding)) {
     let peer = sender.other();
-    if flow.notes[peer.index()].dsack() {
-        find(Finding::Loss(peer, LossPlace::Spurious, 1));
-    }
+    flow.notes[peer.index()].disprove();
+    find(Finding::Loss(peer, LossPlace::Spurious, 1));
 }
 
 /// Takes a sent segment into the list; the state is as before it.
@@ -188,8 +196,12 @@ pub(super) fn sent(
 ) -> Overlap {
     let (s, o) = (sender.index(), sender.other().index());
     let tcp = segment.tcp;
-    let space = segment.space();
-    if space == 0 {
+    if segment.space() == 0 {
+        // Even an empty segment tells how far its end had sent.
+        if classes.contains(TcpClass::LostSegment) {
+            let side = &mut flow.sides[s];
+            hole(pool, side, segment);
+        }
         return Overlap::default();
     }
     let syn = tcp.has(TcpHeader::SYN);
@@ -219,15 +231,22 @@ pub(super) fn sent(
             pool.push(&mut side.outstanding, cell);
         }
     } else if before(side.next_seq, tcp.seq) {
-        if tcp.seq.wrapping_sub(side.next_seq) < LARGEST_GAP {
-            let hole = Cell::new(side.next_seq, tcp.seq, segment.at, tcp.tsval, Cell::HOLE);
-            pool.push(&mut side.outstanding, hole);
-        }
+        hole(pool, side, segment);
         pool.push(&mut side.outstanding, cell);
     } else if !classes.contains(TcpClass::KeepAlive) {
         return again(flow, pool, sender, cell, segment.at, initial_rtt_ns, find);
     }
     Overlap::default()
+}
+
+/// What lies between the highest octet sent and a segment that starts after it.
+#[cold]
+fn hole(pool: &mut Pool, side: &mut Side, segment: &Segment<'_>) {
+    let tcp = segment.tcp;
+    if tcp.seq.wrapping_sub(side.next_seq) < LARGEST_GAP {
+        let hole = Cell::new(side.next_seq, tcp.seq, segment.at, tcp.tsval, Cell::HOLE);
+        pool.push(&mut side.outstanding, hole);
+    }
 }
 
 /// A SYN: a cell of its own, apart from data that it may carry (RFC 7413).
@@ -294,7 +313,8 @@ fn again(
     });
     flow.sides[s].outstanding = list;
     if let Some(age) = filled {
-        let reordered = came_late(age, new.tsval, newer_tsval, dup_acks, initial_rtt_ns);
+        let round_trip = round_trip(flow, initial_rtt_ns);
+        let reordered = came_late(age, new.tsval, newer_tsval, round_trip);
         let place = if reordered {
             LossPlace::Reordered
         } else {
@@ -307,10 +327,11 @@ fn again(
         }
     }
     let acked = flow.sides[sender.other().index()].last_ack;
-    if !repeated && filled.is_none() && !before(acked, new.end) {
-        // All of it was acknowledged: sent for nothing.
+    if repeated {
+        find(Finding::Repeated(new.first));
+    } else if filled.is_none() && !before(acked, new.end) {
+        // All of it was acknowledged: sent for nothing. Its DSACK will be no news.
         find(Finding::Loss(sender, LossPlace::Spurious, 1));
-        flow.notes[s].expect_dsack();
     }
     let size = new.end.wrapping_sub(new.first) + 100;
     if stuck
@@ -344,24 +365,34 @@ fn split_hole(pool: &mut Pool, list: &mut crate::flow::pool::List, seq: u32) {
     }
 }
 
+/// The whole round trip as far as it is known, in ns: the handshake's, or the two legs' if
+/// that is less.
+fn round_trip(flow: &TcpFlow, initial_rtt_ns: u32) -> Option<u32> {
+    let legs = flow.sides.each_ref().map(|side| side.rtt_ns);
+    let now = legs[0].saturating_add(legs[1]);
+    match (initial_rtt_ns, now) {
+        (0, 0) => None,
+        (0, known) | (known, 0) => Some(known),
+        (a, b) => Some(a.min(b)),
+    }
+}
+
 /// Whether what filled a hole was late (reordered before the probe) and not sent again.
 fn came_late(
     age_ns: i64,
     tsval: u32,
     newer_tsval: Option<u32>,
-    dup_acks: u8,
-    initial_rtt_ns: u32,
+    round_trip_ns: Option<u32>,
 ) -> bool {
-    // A retransmission is stamped when it is sent: later than what overtook it.
-    if newer_tsval.is_some_and(|newer| before(newer, tsval)) {
-        return false;
+    // TSval says when it was sent, next to what overtook it.
+    if let Some(newer) = newer_tsval
+        && newer != tsval
+    {
+        return before(tsval, newer);
     }
     // The sender cannot know of a loss before a round trip has passed.
-    let soonest = match initial_rtt_ns {
-        0 => REORDER_NS,
-        known => (i64::from(known) * 7 / 8).max(REORDER_NS),
-    };
-    age_ns < soonest || (dup_acks < 3 && newer_tsval.is_some_and(|newer| before(tsval, newer)))
+    let soonest = round_trip_ns.map_or(REORDER_NS, |known| i64::from(known) * 7 / 8);
+    age_ns < soonest
 }
 
 /// What a flow that ends leaves: losses whose repair was never acknowledged.

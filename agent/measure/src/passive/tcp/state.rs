@@ -94,8 +94,7 @@ pub(crate) struct Notes {
     /// Since its acknowledgement last changed; saturates.
     pub(crate) dup_acks: u8,
     pub(crate) flags: u8,
-    /// Low nibble: DSACKs that disprove a loss already counted. High nibble: losses disproved
-    /// by timestamps whose DSACK is still to come.
+    /// Losses that were counted and then disproved: as many of the next ones are not counted.
     disproved: u8,
     pub(crate) scale: Scale,
 }
@@ -132,28 +131,14 @@ impl Notes {
         }
     }
 
-    /// A DSACK came: a retransmission was needless. Says whether that is news.
-    pub(crate) const fn dsack(&mut self) -> bool {
-        if self.disproved >> 4 > 0 {
-            self.disproved -= 1 << 4;
-            return false;
-        }
-        if self.disproved & 15 < 15 {
-            self.disproved += 1;
-        }
-        true
-    }
-
-    /// Timestamps showed it first: the DSACK that will follow is no news.
-    pub(crate) const fn expect_dsack(&mut self) {
-        if self.disproved >> 4 < 15 {
-            self.disproved += 1 << 4;
-        }
+    /// A retransmission was needless; its loss may be counted already.
+    pub(crate) const fn disprove(&mut self) {
+        self.disproved = self.disproved.saturating_add(1);
     }
 
     /// Takes one DSACK that was not yet set off against a loss.
     pub(crate) const fn take_disproved(&mut self) -> bool {
-        let some = self.disproved & 15 > 0;
+        let some = self.disproved > 0;
         if some {
             self.disproved -= 1;
         }
