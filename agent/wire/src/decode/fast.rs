@@ -1,6 +1,7 @@
 //! Nearly all frames: Ethernet with one VLAN tag at most, IPv4 without options or IPv6
 //! without extensions, not fragmented, and TCP with no options or the timestamps of every
-//! Linux segment, or UDP; and those in one VXLAN, which is what a mirror sends.
+//! Linux segment, or UDP; and those in one VXLAN or Geneve, which is what a mirror and a
+//! Gateway Load Balancer send.
 //!
 //! Whatever is unusual in any way is `None`: the general way decides. What is `Some` here is
 //! the same there (a property test).
@@ -13,6 +14,7 @@ use crate::checksum::protocol;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const VLAN: [u8; 2] = [0x81, 0x00];
+const BRIDGED: [u8; 2] = [0x65, 0x58];
 
 /// Decodes what nearly all frames are, small enough to be part of the caller's loop: there
 /// the packet need not go through memory.
@@ -21,7 +23,8 @@ pub(super) fn first(frame: &Frame<'_>) -> Option<Packet> {
     decode::<First>(frame)
 }
 
-/// Decodes that and a little more: any TCP options, one VXLAN.
+/// Decodes that and a little more: any TCP options, one VXLAN or
+/// Geneve.
 pub(super) fn second(frame: &Frame<'_>, layer: Layer) -> Option<Packet> {
     match layer {
         Layer::Innermost => decode::<Second>(frame),
@@ -102,15 +105,31 @@ fn ethernet<S: Scope>(bytes: &[u8], on_wire: usize, at: usize) -> Option<Packet>
     }
 }
 
-/// The frame in a VXLAN datagram whose payload starts at `at` and has `len` octets.
+/// What is in a tunnel's datagram, whose payload starts at `at` and has `len` octets.
 #[inline(never)]
-fn vxlan(payload: &[u8], len: usize, at: usize) -> Option<Packet> {
+fn tunnelled(port: u16, payload: &[u8], len: usize, at: usize) -> Option<Packet> {
     let payload = payload.get(..len).unwrap_or(payload);
-    let (&[flags, _, _, _, a, b, c, _], inside) = payload.split_first_chunk::<8>()?;
-    if flags & 0x08 == 0 {
-        return None;
-    }
-    let mut packet = ethernet::<Inner>(inside, len - 8, at + 8)?;
+    let (&[first, _, k0, k1, a, b, c, _], rest) = payload.split_first_chunk::<8>()?;
+    let mut packet = if tunnel::is_vxlan_port(port) {
+        if first & tunnel::VXLAN_HAS_VNI == 0 {
+            return None;
+        }
+        ethernet::<Inner>(rest, len - 8, at + 8)
+    } else {
+        if first >> 6 != 0 {
+            return None;
+        }
+        // What a Gateway Load Balancer sends has options, and IP inside.
+        let options = usize::from(first & 0x3f) * 4;
+        let inside = rest.get(options..)?;
+        let (on_wire, at) = (len - 8 - options, at + 8 + options);
+        match [k0, k1] {
+            IPV4 => ipv4::<Inner>(inside, on_wire, at),
+            IPV6 => ipv6::<Inner>(inside, on_wire, at),
+            BRIDGED => ethernet::<Inner>(inside, on_wire, at),
+            _ => None,
+        }
+    }?;
     packet.flags = packet.flags.with(PacketFlags::TUNNELLED);
     packet.tunnel_id = u32::from_be_bytes([0, a, b, c]);
     Some(packet)
@@ -223,12 +242,12 @@ fn transport<S: Scope>(ip: &Ip, bytes: &[u8]) -> Option<Packet> {
             let payload = length.checked_sub(8)?;
             if tunnel::is_port(destination) {
                 match S::TUNNEL {
-                    Tunnel::Entered if tunnel::is_vxlan_port(destination) => {
+                    Tunnel::Entered => {
                         let at = ip.at + ip.header_len + 8;
-                        return vxlan(bytes.get(8..)?, payload, at);
+                        return tunnelled(destination, bytes.get(8..)?, payload, at);
                     }
                     Tunnel::Datagram => {}
-                    _ => return None,
+                    Tunnel::Refused => return None,
                 }
             }
             let source = u16::from_be_bytes([s0, s1]);

@@ -36,7 +36,7 @@ pub(super) fn parse(span: &Span<'_>, at: usize) -> Result<Ip, Undecoded> {
     if length == 0 && protocol != NO_NEXT_HEADER {
         length = match jumbo(span, at + HEADER, protocol)? {
             Some(length) => length,
-            // BIG TCP without the option: Linux since 6.20 sends none.
+            // BIG TCP without the option.
             None if available > usize::from(u16::MAX) => {
                 flags = flags.with(PacketFlags::LENGTH_FROM_FRAME);
                 available

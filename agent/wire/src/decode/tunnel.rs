@@ -21,6 +21,9 @@ const VXLAN_PORT: u16 = 4789;
 const VXLAN_PORT_LINUX: u16 = 8472;
 const GENEVE_PORT: u16 = 6081;
 
+/// RFC 7348's flag I.
+pub(super) const VXLAN_HAS_VNI: u8 = 0x08;
+
 const ERSPAN_1_AND_2: u16 = 0x88be;
 const ERSPAN_3: u16 = 0x22eb;
 
@@ -179,7 +182,7 @@ fn vxlan(span: &Span<'_>, at: usize, end: usize) -> Result<Found, Undecoded> {
         return Ok(None);
     }
     let &[flags, _, _, _, vni @ .., _] = span.array::<8>(at)?;
-    if flags & 0x08 == 0 {
+    if flags & VXLAN_HAS_VNI == 0 {
         return Ok(None);
     }
     Ok(Some((Inside::Ethernet, at + 8, vni24(vni))))

@@ -49,11 +49,12 @@ fn selective_acknowledgements() {
     let beyond = (ACK + 1000, ACK + 2000);
     assert_eq!(sack(&[beyond]), (beyond, false));
     assert_eq!(sack(&[beyond, (ACK + 3000, ACK + 4000)]), (beyond, false));
-    // RFC 2883 section 4.1: below the cumulative acknowledgement.
+    // RFC 2883 section 4: below the cumulative acknowledgement, or a part of the next block.
     let below = (ACK - 500, ACK);
     assert_eq!(sack(&[below]), (below, true));
     assert_eq!(sack(&[below, beyond]), (below, true));
-    // Section 4.2: a part of the second block.
+    let across = (ACK - 500, ACK + 500);
+    assert_eq!(sack(&[across]), (across, false));
     let part = (ACK + 1000, ACK + 1500);
     assert_eq!(sack(&[part, beyond]), (part, true));
     assert_eq!(sack(&[beyond, part]), (beyond, false));

@@ -157,8 +157,10 @@ fn a_mirror_that_cuts() {
         assert_eq!(packet.payload_captured as usize, kept - 54);
         assert!(!packet.flags.has(PacketFlags::CLIPPED));
     }
-    let bytes = eth(IPV4, &ipv4(17, &udp(4789, &vxlan(&frame[..53]))));
-    assert_eq!(ethernet(&bytes), Err(Undecoded::Snaplen));
+    for kept in [1, 13, 20, 33, 53] {
+        let bytes = eth(IPV4, &ipv4(17, &udp(4789, &vxlan(&frame[..kept]))));
+        assert_eq!(ethernet(&bytes), Err(Undecoded::Snaplen), "{kept}");
+    }
 }
 
 #[test]
