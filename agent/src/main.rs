@@ -10,6 +10,7 @@ mod exit;
 mod notify;
 mod opener;
 mod output;
+mod passive;
 mod ping;
 mod privileges;
 mod publish;
@@ -62,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Ping(args) => ping::ping(&args),
         Command::Reflect(args) => reflect::reflect(&args),
+        Command::Capture(args) => passive::capture(&args),
         Command::Agent(args) => startup::run(args),
         Command::Status(args) => status::run(&args),
     }

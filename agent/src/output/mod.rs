@@ -6,6 +6,7 @@ pub mod assertion;
 pub mod causes;
 pub mod hlog;
 pub mod json;
+pub mod passive;
 pub mod protocol;
 pub mod records;
 pub mod report;

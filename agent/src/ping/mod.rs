@@ -9,6 +9,7 @@ pub mod live;
 pub mod plan;
 pub mod preflight;
 mod run;
+pub use run::SIGNALS;
 pub mod tracked;
 
 use std::io::IsTerminal as _;
@@ -29,7 +30,7 @@ use crate::output::{json, records};
 /// With a [`Failure`] for everything that is not a result.
 pub fn ping(args: &PingArgs) -> anyhow::Result<Exit> {
     // Signals are read from a descriptor; blocked before the first thread starts.
-    sys::signal::block(&run::SIGNALS)?;
+    sys::signal::block(&SIGNALS)?;
     let template = template();
     let assertions = args
         .assertions

@@ -243,7 +243,7 @@ fn count(count: Option<i64>) -> Result<Option<u64>, Failure> {
     }
 }
 
-fn duration(text: &str, option: &str, low: u64, high: u64) -> Result<u64, Failure> {
+pub fn duration(text: &str, option: &str, low: u64, high: u64) -> Result<u64, Failure> {
     let ns = parse_duration(text).map_err(|error| Failure::usage(format!("{option}: {error}")))?;
     if (low..=high).contains(&ns) {
         return Ok(ns);
@@ -255,7 +255,12 @@ fn duration(text: &str, option: &str, low: u64, high: u64) -> Result<u64, Failur
     )))
 }
 
-fn optional(text: Option<&str>, option: &str, low: u64, high: u64) -> Result<Option<u64>, Failure> {
+pub fn optional(
+    text: Option<&str>,
+    option: &str,
+    low: u64,
+    high: u64,
+) -> Result<Option<u64>, Failure> {
     text.map(|text| duration(text, option, low, high))
         .transpose()
 }
@@ -276,7 +281,12 @@ fn exact(ns: u64) -> String {
     format_ns(ns as f64)
 }
 
-fn ranged<T: TryFrom<i64>>(value: i64, option: &str, low: i64, high: i64) -> Result<T, Failure> {
+pub fn ranged<T: TryFrom<i64>>(
+    value: i64,
+    option: &str,
+    low: i64,
+    high: i64,
+) -> Result<T, Failure> {
     let fits = (low..=high).contains(&value);
     T::try_from(value).ok().filter(|_| fits).ok_or_else(|| {
         Failure::usage(format!(

@@ -1,0 +1,187 @@
+//! `--flows FILE` and `--records FILE`: one JSON line per flow, one per frame.
+//!
+//! Written by hand, since there may be millions.
+
+use std::fmt::Write as _;
+
+use base::{
+    FlowEnd, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, TcpClasses,
+};
+use measure::passive::Groups;
+
+use super::protocol;
+
+/// A flow as JSON, without a line end; `end` is `null` for one that goes on.
+pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups: &Groups) {
+    text.push_str("{\"protocol\":");
+    match protocol(flow.protocol) {
+        Some(word) => quoted(text, word),
+        None => text.push_str("null"),
+    }
+    let _ = write!(text, ",\"protocol_number\":{}", flow.protocol);
+    for (key, sender) in [("near", Sender::Near), ("remote", Sender::Remote)] {
+        let (address, port) = flow.ends[sender.index()];
+        let side = &flow.sides[sender.index()];
+        let _ = write!(
+            text,
+            ",\"{key}\":{{\"address\":\"{address}\",\"port\":{port},\"packets\":{},\"bytes\":{},\"retransmissions\":{}",
+            side.packets, side.bytes, side.retransmissions
+        );
+        number(text, "mss", side.mss);
+        number(
+            text,
+            "largest_packet_bytes",
+            (side.packets > 0).then_some(side.largest_packet_bytes),
+        );
+        text.push('}');
+    }
+    // A side's estimate is of the leg to its peer.
+    let rtt = |sender: Sender| flow.sides[sender.index()].rtt_ns;
+    text.push_str(",\"rtt\":{");
+    let _ = write!(text, "\"near_ns\":");
+    or_null(text, rtt(Sender::Remote));
+    number(text, "remote_ns", rtt(Sender::Near));
+    let _ = write!(
+        text,
+        "}},\"first_at\":\"{}\",\"last_at\":\"{}\",\"duration_ns\":{},\"end\":",
+        flow.first.rfc3339(),
+        flow.last.rfc3339(),
+        flow.last.delta(flow.first).max(0)
+    );
+    match end {
+        Some(end) => quoted(text, end.as_str()),
+        None => text.push_str("null"),
+    }
+    text.push_str(",\"group\":");
+    group(text, flow.group, groups);
+    text.push('}');
+}
+
+/// The names of a group.
+fn group(text: &mut String, group: GroupKey, groups: &Groups) {
+    let (prefix, port) = groups.names(group);
+    for (begin, name) in [("{\"prefix\":", prefix), (",\"port\":", port)] {
+        text.push_str(begin);
+        match name {
+            Some(name) => {
+                let _ = write!(text, "{}", serde_json::Value::from(name));
+            }
+            None => text.push_str("null"),
+        }
+    }
+    text.push('}');
+}
+
+fn quoted(text: &mut String, word: &str) {
+    let _ = write!(text, "\"{word}\"");
+}
+
+fn number(text: &mut String, key: &str, value: Option<impl std::fmt::Display>) {
+    let _ = write!(text, ",\"{key}\":");
+    or_null(text, value);
+}
+
+fn or_null(text: &mut String, value: Option<impl std::fmt::Display>) {
+    match value {
+        Some(value) => {
+            let _ = write!(text, "{value}");
+        }
+        None => text.push_str("null"),
+    }
+}
+
+/// What one frame showed; filled until the next frame comes.
+#[derive(Debug, Default)]
+pub struct FrameRecord {
+    number: u64,
+    classes: TcpClasses,
+    sender: Option<Sender>,
+    rtt: Vec<(RttMethod, Leg, u64)>,
+    loss: Vec<(Sender, LossPlace, u32)>,
+}
+
+impl FrameRecord {
+    /// Takes an observation; what the frame before showed is appended to `text` as a line
+    /// when another begins.
+    pub fn take(&mut self, number: u64, observation: &Observation, text: &mut String) {
+        let shows = matches!(
+            observation,
+            Observation::Rtt { .. } | Observation::Tcp { .. } | Observation::Loss { .. }
+        );
+        if !shows {
+            return;
+        }
+        if number != self.number {
+            self.flush(text);
+            self.number = number;
+        }
+        match *observation {
+            Observation::Rtt {
+                method, leg, ns, ..
+            } => self.rtt.push((method, leg, ns)),
+            Observation::Tcp {
+                sender, classes, ..
+            } => {
+                self.sender = Some(sender);
+                for class in classes.iter() {
+                    self.classes.insert(class);
+                }
+            }
+            Observation::Loss {
+                sender,
+                place,
+                segments,
+                ..
+            } => self.loss.push((sender, place, segments)),
+            _ => {}
+        }
+    }
+
+    /// Appends the line of the frame that is being filled, if it shows anything.
+    pub fn flush(&mut self, text: &mut String) {
+        if self.classes.is_empty() && self.rtt.is_empty() && self.loss.is_empty() {
+            return;
+        }
+        let _ = write!(text, "{{\"frame\":{},\"classes\":[", self.number);
+        for (at, class) in self.classes.iter().enumerate() {
+            text.push_str(comma(at));
+            quoted(text, class.as_str());
+        }
+        text.push_str("],\"rtt\":[");
+        for (at, (method, leg, ns)) in self.rtt.drain(..).enumerate() {
+            let _ = write!(
+                text,
+                "{}{{\"method\":\"{}\",\"leg\":\"{}\",\"ns\":{ns}}}",
+                comma(at),
+                method.as_str(),
+                leg.as_str()
+            );
+        }
+        text.push_str("],\"loss\":[");
+        for (at, (sender, place, segments)) in self.loss.drain(..).enumerate() {
+            let _ = write!(
+                text,
+                "{}{{\"sender\":\"{}\",\"place\":\"{}\",\"segments\":{segments}}}",
+                comma(at),
+                sender_word(sender),
+                place.as_str()
+            );
+        }
+        text.push_str("]}\n");
+        self.classes = TcpClasses::NONE;
+        self.sender = None;
+    }
+}
+
+/// The word for a sender.
+#[must_use]
+pub const fn sender_word(sender: Sender) -> &'static str {
+    match sender {
+        Sender::Near => "near",
+        Sender::Remote => "remote",
+    }
+}
+
+const fn comma(at: usize) -> &'static str {
+    if at == 0 { "" } else { "," }
+}

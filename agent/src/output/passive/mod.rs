@@ -1,0 +1,170 @@
+//! What people and programs read of a capture: the document, the summary, flows and frames
+//! as lines. Pure functions of a [`Report`]; nothing captures, and nothing reads a clock.
+
+pub mod json;
+pub mod lines;
+pub mod summary;
+#[cfg(test)]
+mod tests;
+
+use base::{FlowEnd, FlowSummary, TcpClass, WallNanos};
+use capture::{Drops, Written};
+use measure::passive::{Counters, Groups};
+use record::passive::{CaptureStats, GroupStats, Windows};
+
+/// The state of a capture, or of an interval of it.
+#[derive(Clone, Debug)]
+pub struct Report<'a> {
+    /// The file, or the devices.
+    pub source_name: &'a str,
+    /// Which backend was taken.
+    pub backend: &'a str,
+    /// Why that one.
+    pub reason: &'a str,
+    /// The filter's words; may be empty.
+    pub filter: &'a str,
+    /// What became of the frames.
+    pub counters: &'a Counters,
+    /// What was not lent.
+    pub drops: Drops,
+    /// Observations, added up.
+    pub stats: &'a CaptureStats,
+    /// What all groups add up to, flows that are in the table still included.
+    pub total: GroupStats,
+    /// How much came when.
+    pub windows: &'a Windows,
+    /// How flows are grouped.
+    pub groups: &'a Groups,
+    /// Flows in the table.
+    pub active: u64,
+    /// The largest flows, the largest first; with how they ended, if they did.
+    pub top: Vec<FlowSummary>,
+    /// The first and the last frame.
+    pub span: Option<(WallNanos, WallNanos)>,
+    /// What became of frames that were to be written.
+    pub written: Option<Written>,
+    /// Intervals, and those in which the capture lost frames.
+    pub intervals: Intervals,
+}
+
+/// How many intervals there were.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Intervals {
+    /// All.
+    pub all: u64,
+    /// In which the capture dropped frames: their losses may be the capture's.
+    pub degraded: u64,
+}
+
+impl Report<'_> {
+    /// Time from the first to the last frame.
+    #[must_use]
+    pub fn duration_ns(&self) -> Option<u64> {
+        self.span
+            .map(|(first, last)| last.delta(first).max(0).cast_unsigned())
+    }
+
+    /// Frames of all classes of retransmission.
+    #[must_use]
+    pub fn retransmissions(&self) -> u64 {
+        RETRANSMISSIONS
+            .iter()
+            .map(|class| self.total.frames(*class))
+            .sum()
+    }
+
+    /// TCP segments of both ends.
+    #[must_use]
+    pub const fn segments(&self) -> u64 {
+        self.total.segments[0] + self.total.segments[1]
+    }
+
+    /// Retransmissions, all three classes, per segment.
+    #[must_use]
+    pub fn retransmission_ratio(&self) -> Option<f64> {
+        let segments = self.segments();
+        (segments > 0).then(|| self.retransmissions() as f64 / segments as f64)
+    }
+
+    /// Flows that had to go before their time.
+    #[must_use]
+    pub const fn evicted(&self) -> u64 {
+        self.counters.ended[FlowEnd::Evicted.index()]
+    }
+}
+
+/// The classes that are retransmissions.
+pub const RETRANSMISSIONS: [TcpClass; 3] = [
+    TcpClass::Retransmission,
+    TcpClass::FastRetransmission,
+    TcpClass::SpuriousRetransmission,
+];
+
+/// The word for an IP protocol; `None`: it has none here.
+#[must_use]
+pub const fn protocol(number: u8) -> Option<&'static str> {
+    Some(match number {
+        1 => "icmp",
+        2 => "igmp",
+        4 => "ipip",
+        6 => "tcp",
+        17 => "udp",
+        33 => "dccp",
+        41 => "ipv6",
+        46 => "rsvp",
+        47 => "gre",
+        50 => "esp",
+        51 => "ah",
+        58 => "icmpv6",
+        88 => "eigrp",
+        89 => "ospf",
+        103 => "pim",
+        112 => "vrrp",
+        132 => "sctp",
+        136 => "udplite",
+        _ => return None,
+    })
+}
+
+/// Adds what one analyser counted to what others did.
+pub fn add_counters(to: &mut Counters, from: &Counters) {
+    let Counters {
+        frames,
+        bytes,
+        measured,
+        packets,
+        undecoded,
+        unmeasured,
+        capture_duplicates,
+        fragments,
+        flows,
+        ended,
+        segments_forgotten,
+        no_sample,
+        clock_back,
+    } = from;
+    for (to, from) in [
+        (&mut to.frames, frames),
+        (&mut to.bytes, bytes),
+        (&mut to.measured, measured),
+        (&mut to.packets, packets),
+        (&mut to.capture_duplicates, capture_duplicates),
+        (&mut to.fragments, fragments),
+        (&mut to.flows, flows),
+        (&mut to.segments_forgotten, segments_forgotten),
+        (&mut to.clock_back, clock_back),
+    ] {
+        *to += from;
+    }
+    let lists = [
+        (&mut to.undecoded[..], &undecoded[..]),
+        (&mut to.unmeasured[..], &unmeasured[..]),
+        (&mut to.ended[..], &ended[..]),
+        (&mut to.no_sample[..], &no_sample[..]),
+    ];
+    for (to, from) in lists {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to += from;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `netsonde capture`: what was typed becomes a plan, frames become flows, flows a report.
+//!
+//! [`plan`] is pure; [`offline`] runs a file through the analyser in this thread; [`sinks`]
+//! are the files of lines. Both kinds of capture end in one report.
+
+pub mod offline;
+pub mod plan;
+pub mod sinks;
+pub mod tally;
+
+use std::hash::BuildHasher as _;
+use std::io::IsTerminal as _;
+
+use serde_json::Value;
+
+use crate::cli::CaptureArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::assertion::Assertion;
+use plan::Input;
+
+/// Runs the command.
+///
+/// # Errors
+/// With a [`Failure`] for everything that is not a result.
+pub fn capture(args: &CaptureArgs) -> anyhow::Result<Exit> {
+    // Signals are read from a descriptor; blocked before the first thread starts.
+    sys::signal::block(&crate::ping::SIGNALS)?;
+    let template = template();
+    let assertions = args
+        .assertions
+        .iter()
+        .map(|expr| Assertion::parse(expr, &template))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let plan = plan::plan(args, std::io::stdout().is_terminal())?;
+    match &plan.input {
+        Input::File(path) => offline::run(&plan, path, &assertions),
+        Input::Devices(_) => Err(Failure::usage(
+            "live capture is not in this version; read a file with -r FILE",
+        )
+        .into()),
+    }
+}
+
+/// Random numbers for the key of a hash table: outputs of SipHash under a key that the
+/// standard library takes from the kernel for this purpose, and that never leaves here.
+#[must_use]
+pub fn seed() -> [u64; 8] {
+    let keyed = std::hash::RandomState::new();
+    std::array::from_fn(|number| keyed.hash_one(number))
+}
+
+/// A body with every key, to check assertions against.
+fn template() -> Value {
+    let options = measure::passive::Options {
+        flows: 1,
+        segments: 1,
+        ..measure::passive::Options::new([0; 8])
+    };
+    let analyser = measure::passive::Analyser::new(options);
+    let tally = tally::Tally::new(1, 0);
+    let origin = tally::Origin {
+        source_name: String::new(),
+        backend: "",
+        reason: String::new(),
+        filter: String::new(),
+    };
+    let counters = analyser.counters();
+    let report = tally.report(
+        &origin,
+        &counters,
+        capture::Drops::default(),
+        &analyser.options().groups,
+        analyser.flows(),
+    );
+    Value::Object(crate::output::passive::json::body(&report))
+}

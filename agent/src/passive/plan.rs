@@ -1,0 +1,262 @@
+//! From what was typed to what will be done: every rule about the options of `capture` is
+//! here, one function each, with an error of one line. Nothing is opened.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use base::units::parse_bytes;
+use capture::file::CAPTURED_MAX;
+use measure::passive::{Classifier, Duplicates, Groups, MOST_FLOWS, Options};
+use wire::decode::Layer;
+
+use crate::cli::{BackendArg, CaptureArgs, ClassifierArg, DuplicatesArg, LayerArg};
+use crate::exit::Failure;
+pub use crate::ping::plan::Show;
+use crate::ping::plan::{optional, ranged};
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000_000_000;
+const DAY: u64 = 86_400 * S;
+/// Without a terminal and an end, `--json` of a live capture ends by itself.
+const UNATTENDED_NS: u64 = 10 * S;
+
+/// Where frames come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A capture file; `-` is standard input.
+    File(PathBuf),
+    /// Devices as typed; none: the device of the default route.
+    Devices(Vec<String>),
+}
+
+/// Frames go to files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WritePlan {
+    /// The file; `-` is standard output.
+    pub path: PathBuf,
+    /// Octets of each frame; 0: all.
+    pub snaplen: u32,
+    /// When the next file begins.
+    pub file_bytes: Option<u64>,
+    /// When the first one is overwritten.
+    pub files: Option<u32>,
+}
+
+/// Everything about one run of `capture`.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where frames come from.
+    pub input: Input,
+    /// How live ones are captured.
+    pub backend: BackendArg,
+    /// The filter's words.
+    pub filter: Vec<String>,
+    /// Frames after which the run ends.
+    pub count: Option<u64>,
+    /// Time after which it ends.
+    pub duration_ns: Option<u64>,
+    /// Frames go there too.
+    pub write: Option<WritePlan>,
+    /// A line per flow goes there.
+    pub flows: Option<PathBuf>,
+    /// A line per frame that shows something goes there.
+    pub records: Option<PathBuf>,
+    /// What standard output shows.
+    pub show: Show,
+    /// So many of the largest flows.
+    pub top: usize,
+    /// In which network namespace.
+    pub netns: Option<String>,
+    /// How frames are analysed; with a random seed already.
+    pub options: Options,
+}
+
+impl Plan {
+    /// Whether frames are written to standard output, which leaves no room there for us.
+    #[must_use]
+    pub fn writes_to_stdout(&self) -> bool {
+        self.write
+            .as_ref()
+            .is_some_and(|write| write.path.as_os_str() == "-")
+    }
+}
+
+/// Checks everything that was typed. `terminal`: standard output is one.
+///
+/// # Errors
+/// One line about the first option that is wrong.
+pub fn plan(args: &CaptureArgs, terminal: bool) -> Result<Plan, Failure> {
+    let input = match &args.read {
+        Some(path) => Input::File(path.clone()),
+        None => Input::Devices(devices(&args.interfaces)?),
+    };
+    let live = matches!(input, Input::Devices(_));
+    let write = write(args)?;
+    let mut plan = Plan {
+        backend: args.backend,
+        filter: args.filter.clone(),
+        count: count(args.count)?,
+        duration_ns: optional(args.duration.as_deref(), "--duration", MS, 30 * DAY)?,
+        write,
+        flows: args.flows.clone(),
+        records: args.records.clone(),
+        show: Show::Summary,
+        top: ranged(args.top, "--top", 0, 1_000)?,
+        netns: args.netns.clone(),
+        options: options(args)?,
+        input,
+    };
+    plan.show = show(args, terminal && !plan.writes_to_stdout(), live);
+    if plan.writes_to_stdout() && (args.json || args.json_stream) {
+        return Err(Failure::usage(
+            "-w - and --json both want standard output; name a file with -w",
+        ));
+    }
+    if live && args.json && !terminal && plan.count.is_none() && plan.duration_ns.is_none() {
+        plan.duration_ns = Some(UNATTENDED_NS);
+    }
+    Ok(plan)
+}
+
+fn show(args: &CaptureArgs, terminal: bool, live: bool) -> Show {
+    if args.json {
+        Show::Json
+    } else if args.json_stream {
+        Show::JsonStream
+    } else if args.quiet || !live {
+        Show::Summary
+    } else if terminal {
+        Show::Table
+    } else {
+        Show::Lines
+    }
+}
+
+fn devices(typed: &[String]) -> Result<Vec<String>, Failure> {
+    let named: Vec<String> = typed
+        .iter()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
+    if named.is_empty() && !typed.is_empty() {
+        return Err(Failure::usage("-i: no device is named; try -i any"));
+    }
+    Ok(named)
+}
+
+fn count(count: Option<i64>) -> Result<Option<u64>, Failure> {
+    match count.map(|count| (count, u64::try_from(count))) {
+        None => Ok(None),
+        Some((1.., Ok(count))) => Ok(Some(count)),
+        Some((count, _)) => Err(Failure::usage(format!(
+            "-c {count} takes nothing; give a count from 1 on"
+        ))),
+    }
+}
+
+fn write(args: &CaptureArgs) -> Result<Option<WritePlan>, Failure> {
+    let snaplen = ranged(args.snaplen, "-s", 0, CAPTURED_MAX as i64)?;
+    let Some(path) = &args.write else {
+        return Ok(None);
+    };
+    let file_bytes = args.file_size.as_deref().map(file_size).transpose()?;
+    let files = args
+        .files
+        .map(|files| ranged(files, "-W", 1, 1_000_000))
+        .transpose()?;
+    Ok(Some(WritePlan {
+        path: path.clone(),
+        snaplen,
+        file_bytes,
+        files,
+    }))
+}
+
+/// tcpdump counts in millions of bytes; a unit says something else.
+fn file_size(text: &str) -> Result<u64, Failure> {
+    let bytes = match text.parse::<u64>() {
+        Ok(millions) => millions.checked_mul(1_000_000),
+        Err(_) => Some(parse_bytes(text).map_err(|error| Failure::usage(format!("-C: {error}")))?),
+    };
+    bytes
+        .filter(|bytes| *bytes >= 1024)
+        .ok_or_else(|| Failure::usage(format!("-C {text} is out of range; give a size from 1K")))
+}
+
+fn options(args: &CaptureArgs) -> Result<Options, Failure> {
+    let flows: u32 = ranged(args.max_flows, "--max-flows", 16, i64::from(MOST_FLOWS))?;
+    Ok(Options {
+        classifier: match args.classifier {
+            ClassifierArg::Tshark => Classifier::Tshark,
+            ClassifierArg::Tcptrace => Classifier::Tcptrace,
+        },
+        layer: match args.layer {
+            LayerArg::Inner => Layer::Innermost,
+            LayerArg::Outer => Layer::Outermost,
+        },
+        duplicates: match args.duplicates {
+            DuplicatesArg::Apart => Duplicates::Apart,
+            DuplicatesArg::Classify => Duplicates::Classify,
+        },
+        flows,
+        segments: flows.saturating_mul(2),
+        groups: groups(&args.group_by, &args.group_by_port)?,
+        ..Options::new(super::seed())
+    })
+}
+
+/// `CIDR=NAME`s and `PORT=NAME`s.
+///
+/// # Errors
+/// One line about the first that is none.
+pub fn groups(prefixes: &[String], ports: &[String]) -> Result<Groups, Failure> {
+    let prefixes = prefixes
+        .iter()
+        .map(|text| prefix(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ports = ports
+        .iter()
+        .map(|text| port(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    Groups::new(&prefixes, &ports).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn named<'a>(text: &'a str, option: &str, example: &str) -> Result<(&'a str, String), Failure> {
+    let parts = text
+        .split_once('=')
+        .map(|(of, name)| (of.trim(), name.trim()));
+    match parts {
+        Some((of, name)) if !name.is_empty() && !name.chars().any(char::is_control) => {
+            Ok((of, name.to_owned()))
+        }
+        _ => Err(Failure::usage(format!(
+            "{option} '{text}': write {example}"
+        ))),
+    }
+}
+
+fn prefix(text: &str) -> Result<(IpAddr, u8, String), Failure> {
+    let (cidr, name) = named(text, "--group-by", "10.0.0.0/16=NAME")?;
+    let net = cidr
+        .parse::<ipnet::IpNet>()
+        .or_else(|_| cidr.parse::<IpAddr>().map(ipnet::IpNet::from))
+        .map_err(|_| {
+            Failure::usage(format!(
+                "--group-by '{text}': '{cidr}' is no network; write 10.0.0.0/16=NAME"
+            ))
+        })?;
+    Ok((net.addr(), net.prefix_len(), name))
+}
+
+fn port(text: &str) -> Result<(u16, String), Failure> {
+    let (port, name) = named(text, "--group-by-port", "443=NAME")?;
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok((port, name)),
+        _ => Err(Failure::usage(format!(
+            "--group-by-port '{text}': '{port}' is no port from 1 to 65535; write 443=NAME"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

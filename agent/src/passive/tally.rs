@@ -1,0 +1,108 @@
+//! What a capture adds up to, and the report on it.
+
+use base::{FlowSummary, Frame, Observation, WallNanos};
+use capture::{Drops, Written};
+use measure::passive::{Counters, Groups};
+use record::passive::{CaptureStats, TopFlows, Windows, windows_of};
+
+use crate::output::passive::{Intervals, Report};
+
+/// Where frames come from, in words.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file, or the devices.
+    pub source_name: String,
+    /// Which backend was taken.
+    pub backend: &'static str,
+    /// Why that one.
+    pub reason: String,
+    /// The filter's words.
+    pub filter: String,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Observations.
+    pub stats: CaptureStats,
+    /// How much came when.
+    pub windows: Windows,
+    /// The first and the last frame.
+    pub span: Option<(WallNanos, WallNanos)>,
+    /// Intervals that ended.
+    pub intervals: Intervals,
+    /// What became of frames that were to be written.
+    pub written: Option<Written>,
+    /// So many of the largest flows are shown.
+    top: usize,
+}
+
+impl Tally {
+    /// For so many groups, showing so many flows.
+    #[must_use]
+    pub fn new(groups: usize, top: usize) -> Self {
+        Self {
+            stats: CaptureStats::new(groups, top),
+            windows: windows_of(),
+            span: None,
+            intervals: Intervals::default(),
+            written: None,
+            top,
+        }
+    }
+
+    /// Takes the times and sizes of a batch.
+    #[inline]
+    pub fn frames(&mut self, frames: &[Frame<'_>]) {
+        self.windows.take(frames);
+        if let (Some(first), Some(last)) = (frames.first(), frames.last()) {
+            let (begin, end) = self.span.unwrap_or((first.at, last.at));
+            self.span = Some((begin.min(first.at), end.max(last.at)));
+        }
+    }
+
+    /// Takes an observation.
+    #[inline]
+    pub fn observe(&mut self, observation: &Observation) {
+        self.stats.observe(observation);
+    }
+
+    /// Everything so far; `active` are the flows that are in the table.
+    pub fn report<'a>(
+        &'a self,
+        origin: &'a Origin,
+        counters: &'a Counters,
+        drops: Drops,
+        groups: &'a Groups,
+        active: impl Iterator<Item = FlowSummary>,
+    ) -> Report<'a> {
+        let mut total = self.stats.total();
+        let mut top = TopFlows::new(self.top);
+        for flow in self.stats.top.iter() {
+            top.offer(flow);
+        }
+        let mut count = 0;
+        for flow in active {
+            count += 1;
+            total.add_flow(&flow);
+            top.offer(&flow);
+        }
+        Report {
+            source_name: &origin.source_name,
+            backend: origin.backend,
+            reason: &origin.reason,
+            filter: &origin.filter,
+            counters,
+            drops,
+            stats: &self.stats,
+            total,
+            windows: &self.windows,
+            groups,
+            active: count,
+            top: top.sorted(),
+            span: self.span,
+            written: self.written,
+            intervals: self.intervals,
+        }
+    }
+}
