@@ -3,7 +3,8 @@
 //! Owns: one libpcap handle, non-blocking. libpcap keeps frames valid only within its
 //! callback, so they are lent one by one: this backend is for odd devices, not for speed.
 //! Its counts: frames that the kernel's side of the filter refused are not counted by
-//! libpcap, frames that its ring or the device dropped are. Times are nanoseconds where the
+//! libpcap, frames that its ring or the device dropped are (on `lo` twice, as they leave and
+//! as they arrive, though libpcap shows them once). Times are nanoseconds where the
 //! device has them.
 
 use std::io;
