@@ -23,10 +23,17 @@ use super::{DatagramEvent, Seen};
 
 const GOOD: i8 = 1;
 const BAD: i8 = -4;
+/// A packet within the hold-off: most likely a late one.
+const LATE: i8 = -1;
 /// From here on samples are given: eight round trips after the first edge.
 const TRUSTED: i8 = 16;
 const BEST: i8 = 24;
 const WORST: i8 = -100;
+
+/// A sample that says more of the gap between packets than of the path.
+const SPARSE: u64 = 0;
+/// A sample from an edge that answered nothing itself.
+const STRAY: u64 = u64::MAX;
 
 /// Signed nanoseconds.
 const fn since(at: WallNanos, earlier: u64) -> i64 {
@@ -58,6 +65,8 @@ impl Flags {
     const PAST: u16 = 1 << 8;
     /// The candidate has two packets.
     const SECOND: u16 = 1 << 9;
+    /// The edge answered nothing: what answers it is no sample, but may begin a new chain.
+    const STRAY: u16 = 1 << 10;
 
     const fn has(self, bits: u16) -> bool {
         self.0 & bits == bits
@@ -78,7 +87,7 @@ struct Side {
     last_at: u64,
     edge_at: u64,
     candidate_at: u64,
-    /// Nanoseconds from the other side's edge to this side's; 0: too sparse to be given.
+    /// Nanoseconds from the other side's edge to this side's, or [`SPARSE`] or [`STRAY`].
     sample: u64,
 }
 
@@ -163,7 +172,7 @@ impl Spin {
         {
             // Lest an estimate that is too high holds off for ever.
             self.legs = self.legs.map(|ns| ns - ns / 16);
-            self.judge(BAD);
+            self.judge(LATE);
             return seen.count(DatagramEvent::SpinHeldOff);
         }
         if self.flags[me].has(Flags::WAITS) {
@@ -198,8 +207,15 @@ impl Spin {
             return seen.count(DatagramEvent::Backwards);
         }
         self.flags[me].set(Flags::SAMPLE);
-        self.sides[me].sample = if silence > ns / 2 {
-            0
+        let stray = if self.flags[me].has(Flags::EARLY) {
+            !other.has(Flags::SAMPLE)
+        } else {
+            other.has(Flags::STRAY)
+        };
+        self.sides[me].sample = if stray {
+            STRAY
+        } else if silence > ns / 2 {
+            SPARSE
         } else {
             ns.unsigned_abs()
         };
@@ -234,7 +250,9 @@ impl Spin {
         } else if self.flags[peer].has(Flags::CANDIDATE) {
             self.flags[peer].set(Flags::PAST);
         }
+        self.flags[me].clear(Flags::STRAY);
         if !self.flags[me].has(Flags::SAMPLE) {
+            self.flags[me].set(Flags::STRAY);
             self.judge(BAD);
             seen.count(DatagramEvent::SpinUnanswering);
         } else if !early {
@@ -269,11 +287,11 @@ impl Spin {
         let ns = self.sides[sender.index()].sample;
         self.forget(sender.index());
         self.judge(GOOD);
-        if ns == 0 {
+        if ns == SPARSE {
             return seen.count(DatagramEvent::SpinSparse);
         }
         let leg = sender.other().leg_to_peer();
-        if self.score < TRUSTED {
+        if ns == STRAY || self.score < TRUSTED {
             return seen.count(DatagramEvent::SpinUntrusted);
         }
         self.expect(leg, ns);

@@ -178,6 +178,109 @@ fn an_end_that_sends_little_confirms_late() {
         let path = Path { spacing, ..GOOD };
         assert_true(&path, 0, 0.95);
     }
+    // The fast end answers, and goes on, before the slow one's edge is confirmed.
+    for (delay, spacing) in [
+        ([5 * MS, MS / 2], [MS, MS / 10]),
+        ([MS / 2, 5 * MS], [MS / 10, MS]),
+    ] {
+        let path = Path {
+            delay,
+            spacing,
+            ..GOOD
+        };
+        assert_true(&path, 0, 0.95);
+    }
+}
+
+/// Ends that spin in a round trip of 10 ms on either leg, and send every millisecond; both
+/// begin with 0, the client half a round trip before the server.
+struct Regular {
+    rig: Rig,
+    us: u64,
+}
+
+impl Regular {
+    /// Past the time of trust.
+    fn trusted() -> Self {
+        let mut regular = Self {
+            rig: Rig::new(40_000, 443),
+            us: 1_000_000,
+        };
+        regular.run(400);
+        regular.rig.samples.clear();
+        assert_eq!(
+            regular.rig.events(),
+            [(Event::SpinUnanswering, 1), (Event::SpinUntrusted, 19)]
+        );
+        regular
+    }
+
+    fn send(&mut self, us: u64, sender: base::Sender, spin: bool) {
+        let mut payload = [0x40; 40];
+        payload[0] |= u8::from(spin) << 5;
+        self.rig.udp(us, sender, &payload);
+    }
+
+    /// What an end sends at some time: the client turns every 20 ms, the server 10 ms later.
+    fn level(us: u64, sender: base::Sender) -> bool {
+        let turned = if sender == Near { us } else { us - 10_000 };
+        turned / 20_000 % 2 == 1
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            for sender in [Near, Remote] {
+                self.send(self.us, sender, Self::level(self.us, sender));
+            }
+            self.us += 1000;
+        }
+    }
+}
+
+#[test]
+fn late_packets_after_an_edge_are_held_off() {
+    let mut regular = Regular::trusted();
+    let before = regular.rig.counters;
+    // The client's edge, confirmed within 0.2 ms, then three packets from before it.
+    let new = Regular::level(regular.us, Near);
+    for (us, spin) in [
+        (0, new),
+        (100, new),
+        (200, new),
+        (300, !new),
+        (400, !new),
+        (500, !new),
+    ] {
+        regular.send(regular.us + us, Near, spin);
+    }
+    regular.us += 1000;
+    regular.run(40);
+    let counted = |event| regular.rig.counters.get(event) - before.get(event);
+    assert_eq!(counted(Event::SpinHeldOff), 3);
+    assert_eq!(counted(Event::SpinUnanswering), 0);
+    assert!(regular.rig.samples.len() >= 3);
+    for (_, _, ns) in regular.rig.samples {
+        assert!((10_000_000..=11_000_000).contains(&ns), "{ns}");
+    }
+}
+
+/// RFC 9000 section 17.4: an end that changes its connection ID begins with 0 again.
+#[test]
+fn an_edge_is_answered_once() {
+    let mut regular = Regular::trusted();
+    // The client's edge, the server's, and in the middle of its half that turns back for three
+    // packets.
+    regular.run(15);
+    let spin = Regular::level(regular.us, Remote);
+    let turned = [!spin, !spin, !spin, spin, spin];
+    for (us, spin) in (0..).step_by(100).zip(turned) {
+        regular.send(regular.us + us, Remote, spin);
+    }
+    regular.us += 1000;
+    regular.run(144);
+    assert!(regular.rig.samples.len() >= 4);
+    assert!(regular.rig.samples.iter().all(|s| s.2 == 10_000_000));
+    assert_eq!(regular.rig.counters.get(Event::SpinUnanswering), 3);
 }
 
 #[test]
