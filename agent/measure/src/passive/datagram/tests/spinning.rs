@@ -215,14 +215,14 @@ impl Regular {
         regular
     }
 
-    fn send(&mut self, us: u64, sender: base::Sender, spin: bool) {
+    fn send(&mut self, us: u64, sender: Sender, spin: bool) {
         let mut payload = [0x40; 40];
         payload[0] |= u8::from(spin) << 5;
         self.rig.udp(us, sender, &payload);
     }
 
     /// What an end sends at some time: the client turns every 20 ms, the server 10 ms later.
-    fn level(us: u64, sender: base::Sender) -> bool {
+    fn level(us: u64, sender: Sender) -> bool {
         let turned = if sender == Near { us } else { us - 10_000 };
         turned / 20_000 % 2 == 1
     }
