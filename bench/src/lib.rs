@@ -6,6 +6,7 @@
 //! and never from a busy one.
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod instructions;
 pub mod loops;
 pub mod side;

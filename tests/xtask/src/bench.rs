@@ -13,6 +13,7 @@ use crate::steps::{Counts, Steps};
 #[derive(Copy, Clone)]
 struct Parts<'a> {
     instructions: Option<&'a [&'a str]>,
+    capture: Option<&'a [&'a str]>,
     side_by_side: Option<&'a [&'a str]>,
     time: Option<&'a [&'a str]>,
 }
@@ -21,17 +22,23 @@ impl<'a> Parts<'a> {
     fn parse(words: &'a [&'a str]) -> Result<Self> {
         let none = Self {
             instructions: None,
+            capture: None,
             side_by_side: None,
             time: None,
         };
         Ok(match words {
             [] => Self {
                 instructions: Some(&[]),
+                capture: Some(&[]),
                 side_by_side: Some(&[]),
                 time: Some(&[]),
             },
             ["--instructions", options @ ..] => Self {
                 instructions: Some(options),
+                ..none
+            },
+            ["--capture", options @ ..] => Self {
+                capture: Some(options),
                 ..none
             },
             ["--side-by-side", options @ ..] => Self {
@@ -43,7 +50,7 @@ impl<'a> Parts<'a> {
                 ..none
             },
             [other, ..] => {
-                bail!("unknown option {other} (--time, --instructions, --side-by-side)")
+                bail!("unknown option {other} (--time, --instructions, --capture, --side-by-side)")
             }
         })
     }
@@ -60,6 +67,10 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
         wanted.extend(packages::LAB);
         wanted.extend(packages::PEERS);
     }
+    if parts.capture.is_some() {
+        wanted.extend(packages::LAB);
+        wanted.extend(packages::CAPTURE_PEERS);
+    }
     packages::install(&wanted)?;
     build(&parts)?;
 
@@ -73,6 +84,9 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
             .arg(folder.join("instructions.json"))
             .args(options);
         steps.command("instructions per packet", Counts::AsOne, &mut command);
+    }
+    if let Some(options) = parts.capture {
+        capture(&mut steps, options)?;
     }
     if let Some(options) = parts.side_by_side {
         // Made by us, so that it is ours when the program below runs by sudo.
@@ -98,6 +112,32 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
+/// Traces by a process of its own, as root; then the runs, as whoever we are.
+fn capture(steps: &mut Steps, options: &[&str]) -> Result<()> {
+    let folder = target().join("bench-traces");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::create_dir_all(target().join("bench"))?;
+    let mut traces = as_root(&release("traces").to_string_lossy());
+    traces.arg(&folder);
+    if !steps.command("traces", Counts::AsOne, &mut traces) {
+        return Ok(());
+    }
+    let mut command = std::process::Command::new(release("capture-side-by-side"));
+    command.current_dir(root());
+    for (option, path) in [
+        ("--traces", folder),
+        ("--json", target().join("bench/capture.json")),
+        ("--analyse", release("analyse")),
+        ("--netsonde", release("netsonde")),
+        ("--readme", root().join("bench/README.md")),
+    ] {
+        command.arg(option).arg(path);
+    }
+    command.args(options);
+    steps.command("capture side by side", Counts::AsOne, &mut command);
+    Ok(())
+}
+
 fn benches() -> std::process::Command {
     let mut cargo = cargo();
     cargo.args(["bench", "--locked", "--package", "netsonde-bench"]);
@@ -110,8 +150,12 @@ fn build(parts: &Parts<'_>) -> Result<()> {
     let args = ["build", "--release", "--locked", "--bins"];
     let mut build = cargo();
     build.args(args).args(["--package", "netsonde-bench"]);
-    if parts.side_by_side.is_some() {
+    if parts.side_by_side.is_some() || parts.capture.is_some() {
         build.args(["--package", "netsonde"]);
+    }
+    if parts.capture.is_some() {
+        // The relay, for the traces.
+        build.args(["--package", "netsonde-lab"]);
     }
     ensure!(build.status()?.success(), "the build failed");
     if parts.time.is_some() {

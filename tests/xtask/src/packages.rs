@@ -14,6 +14,8 @@ pub(crate) const TEST: &[&str] = &[
     "curl",
     "iputils-ping",
     "nftables",
+    "tcpdump",
+    "tcptrace",
     "tshark",
     "irtt",
     "sockperf",
@@ -23,6 +25,9 @@ pub(crate) const TEST: &[&str] = &[
 
 /// What the benches compare with.
 pub(crate) const PEERS: &[&str] = &["iputils-ping", "irtt", "sockperf"];
+
+/// What `netsonde capture` is compared with, and what makes its traces.
+pub(crate) const CAPTURE_PEERS: &[&str] = &["tcpdump", "tcptrace", "softflowd", "nfdump"];
 
 fn installed(package: &str) -> bool {
     let format = "--showformat=${db:Status-Status}";
