@@ -234,10 +234,9 @@ impl FileSource {
                 Format::Pcapng(section) => section.walk(rest, &mut frames),
             };
             done += walked.used;
-            if let Some(batch) = frames.get(..walked.frames)
-                && let Some(last) = batch.last()
-            {
-                newest = newest.max(Some(last.at));
+            if let Some(batch @ [_, ..]) = frames.get(..walked.frames) {
+                // Not the last one: merged captures step back.
+                newest = newest.max(batch.iter().map(|frame| frame.at).max());
                 lend(batch);
                 *lent += walked.frames;
             }

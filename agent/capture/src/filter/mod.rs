@@ -278,8 +278,8 @@ impl<S: Source> Source for Filtered<S> {
                 }
                 let count = BATCH - places.len();
                 let kept = kept.get(..count).unwrap_or_default();
-                if let Some(last) = kept.last() {
-                    *newest = (*newest).max(Some(last.at));
+                if !kept.is_empty() {
+                    *newest = (*newest).max(kept.iter().map(|frame| frame.at).max());
                     lend(kept);
                 }
                 passed += count;

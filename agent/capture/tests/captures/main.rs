@@ -1,5 +1,14 @@
 //! The file reader and the writer against what tshark says of the public captures.
+//! And the seeds of the fuzz targets, replayed.
 #![forbid(unsafe_code)]
+
+// By this name the checks of the fuzz targets know the crate.
+extern crate netsonde_capture as capture;
+
+#[path = "../../../../tests/fuzz/checks/capture_file.rs"]
+mod capture_file;
+#[path = "../../../../tests/fuzz/checks/filter.rs"]
+mod filter;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -118,4 +127,31 @@ fn what_is_written_reads_back_the_same() {
         assert_eq!(summary(name, &mut written), expected);
     }
     std::fs::remove_file(path).expect("removed");
+}
+
+/// Runs a check on every seed of its fuzz target.
+fn replay(target: &str, least: usize, check: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
+    let seeds = std::fs::read_dir(corpus.join(target)).expect("the corpus");
+    let mut count = 0;
+    for seed in seeds {
+        check(&std::fs::read(seed.expect("an entry").path()).expect("a seed"));
+        count += 1;
+    }
+    assert!(count >= least, "{count} seeds");
+}
+
+#[test]
+fn the_seeds_of_the_file_reader() {
+    replay("capture_file", 15, capture_file::check);
+    for path in captures().into_iter().flat_map(std::fs::read_dir).flatten() {
+        let file = std::fs::read(path.expect("an entry").path()).expect("a file");
+        // A part of it: the check looks for every frame.
+        capture_file::check(&[&[77], &file[..file.len().min(20_000)]].concat());
+    }
+}
+
+#[test]
+fn the_seeds_of_the_filter() {
+    replay("filter", 20, filter::check);
 }
