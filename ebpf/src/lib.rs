@@ -12,6 +12,7 @@ mod bpf;
 mod error;
 pub mod fanout;
 pub mod filter;
+pub mod generator;
 pub mod xdp;
 
 pub use error::{LoadError, raise_memory_limit};
