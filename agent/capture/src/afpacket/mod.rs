@@ -42,6 +42,8 @@ pub struct AfPacketSource {
     rejected: Option<Rejected>,
     /// Of the kernel's counters, and of sockets before a [`AfPacketSource::reopen`].
     drops: Drops,
+    /// Frames that passed the filter, by the kernel's count.
+    seen: u64,
     /// Rejected here, not in the kernel.
     refused: u64,
     /// The device went down: it may be gone.
@@ -114,6 +116,7 @@ impl AfPacketSource {
             filter: options.filter.clone().filter(|_| !open.filters()),
             rejected,
             drops: Drops::default(),
+            seen: 0,
             refused: 0,
             down: false,
             gone: false,
@@ -161,9 +164,9 @@ impl AfPacketSource {
         workers: u32,
     ) -> Result<(), SourceError> {
         let mut fresh = Self::new(open, options, workers)?;
+        // All that was counted so far; what the new socket and ring count comes on top.
         fresh.drops = self.drops()?;
-        // What `drops` adds up each time is in there already, but for our own count.
-        fresh.refused = 0;
+        fresh.seen = self.seen;
         *self = fresh;
         Ok(())
     }
@@ -172,6 +175,13 @@ impl AfPacketSource {
     #[must_use]
     pub fn filters_in_kernel(&self) -> bool {
         self.filter.is_none()
+    }
+
+    /// Frames that passed the kernel's filter until [`Source::drops`] was called last, by the
+    /// kernel's own count: those lent, those still in the ring, and those it had no room for.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// Waits for the ring; `Some` says what to answer without looking into it.
@@ -246,6 +256,7 @@ impl Source for AfPacketSource {
     fn drops(&mut self) -> Result<Drops, SourceError> {
         let counted = self.ring.statistics().map_err(|error| self.failed(error))?;
         // The kernel begins again at 0 with every question; the rest are totals.
+        self.seen += u64::from(counted.seen);
         self.drops.add(DropReason::RingFull, counted.dropped.into());
         let mut drops = self.drops;
         let rejected = self.rejected.as_ref().map_or(0, Rejected::count);

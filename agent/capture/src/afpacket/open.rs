@@ -24,7 +24,10 @@ pub struct AfPacketOptions {
     pub device: Option<String>,
     /// Bytes of all rings of the group together.
     pub ring_bytes: u32,
-    /// Bytes of one block, a power of two from 128 KiB.
+    /// Bytes of one block, a power of two from 128 KiB. A block that is not full is handed over
+    /// after `retire_ms` all the same, and then has no room until it is read: a ring bridges
+    /// `retire_ms` x its blocks at low rates, however little comes. Many small blocks bridge
+    /// more time than few large ones.
     pub block_bytes: u32,
     /// After how many milliseconds a block is handed over that is not full.
     pub retire_ms: u32,
@@ -47,7 +50,7 @@ impl Default for AfPacketOptions {
         Self {
             device: None,
             ring_bytes: 64 << 20,
-            block_bytes: 1 << 20,
+            block_bytes: 256 << 10,
             retire_ms: 10,
             snaplen: 256,
             filter: None,
