@@ -356,6 +356,37 @@ impl BackendArg {
     }
 }
 
+/// Where the XDP program of AF_XDP is attached.
+#[derive(Copy, Clone, PartialEq, Eq, ValueEnum, Debug)]
+pub enum XdpModeArg {
+    /// Native where that is known not to interrupt the device, else generic.
+    Auto,
+    /// In the driver; many (ena among them) reset the device for it.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+/// Which frames AF_XDP takes away from the host.
+#[derive(Copy, Clone, PartialEq, Eq, ValueEnum, Debug)]
+pub enum XdpTakeArg {
+    /// VXLAN (4789) and Geneve (6081): what a traffic mirror sends.
+    Mirror,
+    /// All IPv4 and IPv6.
+    Ip,
+    /// Every frame.
+    All,
+}
+
+/// Which way frames go.
+#[derive(Copy, Clone, PartialEq, Eq, ValueEnum, Debug)]
+pub enum DirectionArg {
+    /// Those that arrive.
+    In,
+    /// Both.
+    Inout,
+}
+
 /// Whose definitions of retransmissions and the like.
 #[derive(Copy, Clone, PartialEq, Eq, ValueEnum, Debug)]
 pub enum ClassifierArg {
@@ -416,6 +447,42 @@ pub struct CaptureArgs {
     /// How live frames are captured
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "read")]
     pub backend: BackendArg,
+
+    /// Where the XDP program of --backend afxdp is attached
+    #[arg(long, value_enum, default_value = "auto")]
+    pub xdp_mode: XdpModeArg,
+
+    /// Which frames --backend afxdp takes; they never reach the host
+    #[arg(long, value_enum, default_value = "mirror")]
+    pub xdp_take: XdpTakeArg,
+
+    /// Which way frames go as seen from this host
+    #[arg(
+        short = 'Q',
+        long = "direction",
+        value_enum,
+        default_value = "inout",
+        conflicts_with = "read"
+    )]
+    pub direction: DirectionArg,
+
+    /// Memory of all capture rings together, 256K to 1G
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64M",
+        conflicts_with = "read"
+    )]
+    pub ring: String,
+
+    /// Threads that analyse, 1 to 64; with -w and -c one [default: 1 per 8 CPUs, at most 4]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        conflicts_with = "read"
+    )]
+    pub workers: Option<i64>,
 
     /// Stop after so many frames that passed the filter, from 1 [default: no end]
     #[arg(

@@ -1,8 +1,11 @@
 //! `netsonde capture`: what was typed becomes a plan, frames become flows, flows a report.
 //!
-//! [`plan`] is pure; [`offline`] runs a file through the analyser in this thread; [`sinks`]
-//! are the files of lines. Both kinds of capture end in one report.
+//! [`plan`] is pure; [`offline`] runs a file through the analyser in this thread, [`live`]
+//! captures with threads of its own; [`sinks`] are the files of lines. Both end in one report
+//! ([`tally`], [`finish`]).
 
+pub mod finish;
+pub mod live;
 pub mod offline;
 pub mod plan;
 pub mod sinks;
@@ -34,10 +37,7 @@ pub fn capture(args: &CaptureArgs) -> anyhow::Result<Exit> {
     let plan = plan::plan(args, std::io::stdout().is_terminal())?;
     match &plan.input {
         Input::File(path) => offline::run(&plan, path, &assertions),
-        Input::Devices(_) => Err(Failure::usage(
-            "live capture is not in this version; read a file with -r FILE",
-        )
-        .into()),
+        Input::Devices(typed) => live::run(&plan, typed, &assertions),
     }
 }
 
@@ -49,20 +49,26 @@ pub fn seed() -> [u64; 8] {
     std::array::from_fn(|number| keyed.hash_one(number))
 }
 
-/// A body with every key, to check assertions against.
-fn template() -> Value {
-    let options = measure::passive::Options {
+/// Options of an analyser that sees nothing.
+#[must_use]
+pub fn smallest() -> measure::passive::Options {
+    measure::passive::Options {
         flows: 1,
         segments: 1,
         ..measure::passive::Options::new([0; 8])
-    };
-    let analyser = measure::passive::Analyser::new(options);
+    }
+}
+
+/// A body with every key, to check assertions against.
+fn template() -> Value {
+    let analyser = measure::passive::Analyser::new(smallest());
     let tally = tally::Tally::new(1, 0);
     let origin = tally::Origin {
         source_name: String::new(),
         backend: "",
         reason: String::new(),
         filter: String::new(),
+        notes: Vec::new(),
     };
     let counters = analyser.counters();
     let report = tally.report(

@@ -3,7 +3,6 @@
 //! No clock is read and nothing is allocated per frame; time is the file's own. Signals are
 //! looked at between polls of the source.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,13 +13,13 @@ use measure::passive::Analyser;
 use sys::clock::wall_now;
 use sys::signal::SignalFd;
 
+use super::finish;
 use super::plan::Plan;
 use super::sinks::Sinks;
 use super::tally::{Origin, Tally};
-use crate::exit::{Exit, Failure, complain};
-use crate::output::assertion::{Assertion, Outcome};
-use crate::output::json::{self, Source as Head};
-use crate::output::passive::{Report, json as body, summary};
+use crate::exit::{Exit, Failure};
+use crate::output::assertion::Assertion;
+use crate::output::json::Source as Head;
 
 /// How long a pipe is waited for between two looks at the signals.
 const WAIT: Duration = Duration::from_millis(100);
@@ -54,6 +53,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
         backend: "file",
         reason: format!("-r names a {} file", source.format()),
         filter: plan.filter.join(" "),
+        notes: Vec::new(),
     };
     let mut sinks = Sinks::create(plan)?;
     let mut writer = writer(plan, &source)?;
@@ -63,7 +63,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
             "netsonde shows flows, not packets (-w FILE writes those); backend file: {}\n",
             origin.reason
         );
-        say(plan, &line)?;
+        finish::say(plan, &line)?;
     }
     let started = wall_now();
     let mut analyser = Analyser::new(plan.options.clone());
@@ -101,8 +101,8 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
         std::iter::empty(),
     );
     report.active = active;
-    let exit =
-        show(plan, &report, assertions, started).context("cannot write to standard output")?;
+    let exit = finish::show(plan, &report, assertions, &Head::default(), started)
+        .context("cannot write to standard output")?;
     sinks.finish()?;
     unwritten.map_err(|error| Failure::incomplete(error.to_string()))?;
     match end {
@@ -236,51 +236,4 @@ fn refused(error: &SourceError) -> Failure {
         )),
         other => Failure::usage(other.to_string()),
     }
-}
-
-/// A line for people: beside the frames, if those go to standard output.
-fn say(plan: &Plan, text: &str) -> io::Result<()> {
-    if plan.writes_to_stdout() {
-        return io::stderr().write_all(text.as_bytes());
-    }
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
-
-/// The summary or the document, and what the assertions say.
-fn show(
-    plan: &Plan,
-    report: &Report<'_>,
-    assertions: &[Assertion],
-    started: WallNanos,
-) -> io::Result<Exit> {
-    let mut map = body::body(report);
-    let value = serde_json::Value::Object(map.clone());
-    let outcomes: Vec<Outcome> = assertions.iter().map(|each| each.check(&value)).collect();
-    let complaints: Vec<String> = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.complaint(report.source_name))
-        .collect();
-    if plan.show.is_text() {
-        let mut text = summary::text(report);
-        for complaint in &complaints {
-            text.push_str(complaint);
-            text.push('\n');
-        }
-        say(plan, &text)?;
-    } else {
-        map.insert(
-            "assertions".into(),
-            outcomes.iter().map(Outcome::json).collect(),
-        );
-        let head = Head::default();
-        let document = json::document(&crate::command_line(), started, wall_now(), &head, map);
-        say(plan, &format!("{document}\n"))?;
-        complaints.iter().for_each(complain);
-    }
-    if outcomes.iter().any(|outcome| !outcome.ok) {
-        return Ok(Exit::Assertion);
-    }
-    Ok(Exit::Measured)
 }

@@ -9,7 +9,10 @@ use capture::file::CAPTURED_MAX;
 use measure::passive::{Classifier, Duplicates, Groups, MOST_FLOWS, Options};
 use wire::decode::Layer;
 
-use crate::cli::{BackendArg, CaptureArgs, ClassifierArg, DuplicatesArg, LayerArg};
+use crate::cli::{
+    BackendArg, CaptureArgs, ClassifierArg, DirectionArg, DuplicatesArg, LayerArg, XdpModeArg,
+    XdpTakeArg,
+};
 use crate::exit::Failure;
 pub use crate::ping::plan::Show;
 use crate::ping::plan::{optional, ranged};
@@ -67,6 +70,16 @@ pub struct Plan {
     pub top: usize,
     /// In which network namespace.
     pub netns: Option<String>,
+    /// Where an XDP program is attached.
+    pub xdp_mode: XdpModeArg,
+    /// What AF_XDP takes.
+    pub xdp_take: XdpTakeArg,
+    /// Leave out what this host sends.
+    pub ignore_outgoing: bool,
+    /// Octets of all rings together.
+    pub ring_bytes: u32,
+    /// Threads that analyse.
+    pub workers: u32,
     /// How frames are analysed; with a random seed already.
     pub options: Options,
 }
@@ -103,6 +116,11 @@ pub fn plan(args: &CaptureArgs, terminal: bool) -> Result<Plan, Failure> {
         show: Show::Summary,
         top: ranged(args.top, "--top", 0, 1_000)?,
         netns: args.netns.clone(),
+        xdp_mode: args.xdp_mode,
+        xdp_take: args.xdp_take,
+        ignore_outgoing: args.direction == DirectionArg::In,
+        ring_bytes: ring(&args.ring)?,
+        workers: workers(args)?,
         options: options(args)?,
         input,
     };
@@ -170,6 +188,41 @@ fn write(args: &CaptureArgs) -> Result<Option<WritePlan>, Failure> {
         file_bytes,
         files,
     }))
+}
+
+fn ring(text: &str) -> Result<u32, Failure> {
+    let bytes = parse_bytes(text).map_err(|error| Failure::usage(format!("--ring: {error}")))?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| (256 << 10..=1 << 30).contains(bytes))
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "--ring {text} is out of range; give a size from 256K to 1G"
+            ))
+        })
+}
+
+/// Few, and not one per CPU: the host has other work.
+pub fn usual_workers() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cpus / 8).unwrap_or(1).clamp(1, 4)
+}
+
+/// Frames in one order, and a count that is met exactly, need one thread.
+fn workers(args: &CaptureArgs) -> Result<u32, Failure> {
+    let asked = args
+        .workers
+        .map(|workers| ranged(workers, "--workers", 1, 64))
+        .transpose()?;
+    let one = args.write.is_some() || args.count.is_some();
+    match asked {
+        Some(2..) if one => Err(Failure::usage(
+            "--workers: with -w or -c one thread takes all frames",
+        )),
+        Some(workers) => Ok(workers),
+        None if one => Ok(1),
+        None => Ok(usual_workers()),
+    }
 }
 
 /// tcpdump counts in millions of bytes; a unit says something else.

@@ -18,6 +18,8 @@ pub struct Origin {
     pub reason: String,
     /// The filter's words.
     pub filter: String,
+    /// What is not as it should be, one line each.
+    pub notes: Vec<String>,
 }
 
 /// See the module.
@@ -56,9 +58,31 @@ impl Tally {
     pub fn frames(&mut self, frames: &[Frame<'_>]) {
         self.windows.take(frames);
         if let (Some(first), Some(last)) = (frames.first(), frames.last()) {
-            let (begin, end) = self.span.unwrap_or((first.at, last.at));
-            self.span = Some((begin.min(first.at), end.max(last.at)));
+            self.span(first.at, last.at);
         }
+    }
+
+    /// Takes the times of a batch alone.
+    #[inline]
+    pub fn span(&mut self, first: WallNanos, last: WallNanos) {
+        let (begin, end) = self.span.unwrap_or((first, last));
+        self.span = Some((begin.min(first), end.max(last)));
+    }
+
+    /// Adds what a worker handed over.
+    pub fn merge(&mut self, other: &Self) {
+        self.stats.merge(&other.stats);
+        self.windows.merge(&other.windows);
+        if let Some((first, last)) = other.span {
+            self.span(first, last);
+        }
+    }
+
+    /// Forgets everything; keeps the memory.
+    pub fn clear(&mut self) {
+        self.stats.clear();
+        self.windows.clear();
+        self.span = None;
     }
 
     /// Takes an observation.
@@ -92,6 +116,7 @@ impl Tally {
             backend: origin.backend,
             reason: &origin.reason,
             filter: &origin.filter,
+            notes: &origin.notes,
             counters,
             drops,
             stats: &self.stats,
@@ -103,6 +128,7 @@ impl Tally {
             span: self.span,
             written: self.written,
             intervals: self.intervals,
+            interruptions: 0,
         }
     }
 }

@@ -58,6 +58,12 @@ impl Show {
     pub const fn is_text(self) -> bool {
         matches!(self, Self::Table | Self::Lines | Self::Summary)
     }
+
+    /// Whether something is shown each second.
+    #[must_use]
+    pub const fn has_intervals(self) -> bool {
+        matches!(self, Self::Table | Self::Lines | Self::JsonStream)
+    }
 }
 
 /// One target.

@@ -203,6 +203,18 @@ impl Namespace {
         })
     }
 
+    /// Opens the namespace that a process is in; its name is the process id.
+    ///
+    /// # Errors
+    /// When there is no such process, or the privilege is missing.
+    pub fn of_process(pid: u32) -> io::Result<Self> {
+        Ok(Self {
+            name: pid.to_string(),
+            file: File::open(format!("/proc/{pid}/ns/net"))?.into(),
+            ours: false,
+        })
+    }
+
     /// The name, as `ip netns` shows it.
     #[must_use]
     pub fn name(&self) -> &str {

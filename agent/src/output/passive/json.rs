@@ -25,6 +25,8 @@ pub fn body(report: &Report<'_>) -> Map<String, Value> {
     put("backend", report.backend.into());
     put("backend_reason", report.reason.into());
     put("filter", report.filter.into());
+    put("notes", json!(report.notes));
+    put("interruptions", report.interruptions.into());
     put("frames", counters.frames.into());
     put("bytes", counters.bytes.into());
     put("duration_ns", json!(report.duration_ns()));

@@ -23,6 +23,8 @@ pub struct Report<'a> {
     pub reason: &'a str,
     /// The filter's words; may be empty.
     pub filter: &'a str,
+    /// What is not as it should be.
+    pub notes: &'a [String],
     /// What became of the frames.
     pub counters: &'a Counters,
     /// What was not lent.
@@ -45,6 +47,8 @@ pub struct Report<'a> {
     pub written: Option<Written>,
     /// Intervals, and those in which the capture lost frames.
     pub intervals: Intervals,
+    /// How often a device went away.
+    pub interruptions: u64,
 }
 
 /// How many intervals there were.
@@ -128,6 +132,16 @@ pub const fn protocol(number: u8) -> Option<&'static str> {
 
 /// Adds what one analyser counted to what others did.
 pub fn add_counters(to: &mut Counters, from: &Counters) {
+    combine(to, from, |to, from| *to += from);
+}
+
+/// Takes what was counted before from what was counted since.
+pub fn subtract_counters(to: &mut Counters, before: &Counters) {
+    combine(to, before, |to, before| *to = to.saturating_sub(before));
+}
+
+fn combine(to: &mut Counters, from: &Counters, with: impl Fn(&mut u64, u64)) {
+    // Without `..`: a new counter must not be forgotten here.
     let Counters {
         frames,
         bytes,
@@ -154,7 +168,7 @@ pub fn add_counters(to: &mut Counters, from: &Counters) {
         (&mut to.segments_forgotten, segments_forgotten),
         (&mut to.clock_back, clock_back),
     ] {
-        *to += from;
+        with(to, *from);
     }
     let lists = [
         (&mut to.undecoded[..], &undecoded[..]),
@@ -164,7 +178,7 @@ pub fn add_counters(to: &mut Counters, from: &Counters) {
     ];
     for (to, from) in lists {
         for (to, from) in to.iter_mut().zip(from) {
-            *to += from;
+            with(to, *from);
         }
     }
 }

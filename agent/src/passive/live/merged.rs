@@ -1,0 +1,223 @@
+//! What all workers handed over, since the beginning and in the interval that runs.
+
+use std::collections::HashMap;
+
+use base::{FlowKey, FlowSummary, WallNanos};
+use capture::{DropReason, Drops};
+use measure::passive::{Counters, Groups};
+use record::passive::TopFlows;
+
+use super::worker::Load;
+use crate::output::passive::{Report, add_counters, subtract_counters};
+use crate::passive::plan::Plan;
+use crate::passive::tally::{Origin, Tally};
+
+/// A flow that is shown, with what it sent since it was looked at last.
+#[derive(Clone, Copy, Debug)]
+pub struct Moving {
+    /// The flow.
+    pub flow: FlowSummary,
+    /// Octets since.
+    pub bytes: u64,
+    /// In so many nanoseconds.
+    pub ns: u64,
+}
+
+#[derive(Default)]
+struct Share {
+    counters: Option<Counters>,
+    drops: Drops,
+    active: u64,
+    largest: Option<TopFlows>,
+}
+
+/// See the module.
+pub struct Merged {
+    total: Tally,
+    interval: Tally,
+    shares: Vec<Share>,
+    before: Option<Counters>,
+    drops_before: Drops,
+    counters: Counters,
+    interval_counters: Counters,
+    zero: Counters,
+    groups: Groups,
+    /// Octets of the flows that were looked at last, by worker, place and beginning.
+    seen: HashMap<(usize, FlowKey, WallNanos), (u64, WallNanos)>,
+    top: usize,
+    with_intervals: bool,
+    /// Lines that no file has.
+    pub lines_lost: u64,
+    /// Devices that went away.
+    pub interruptions: u64,
+    /// Why frames could not be written.
+    pub unwritten: Option<String>,
+}
+
+impl Merged {
+    /// For so many workers.
+    #[must_use]
+    pub fn new(plan: &Plan, workers: usize) -> Self {
+        let groups = plan.options.groups.clone();
+        let zero = zero();
+        Self {
+            total: Tally::new(groups.count(), plan.top),
+            interval: Tally::new(groups.count(), plan.top),
+            shares: (0..workers).map(|_| Share::default()).collect(),
+            before: None,
+            drops_before: Drops::default(),
+            counters: zero.clone(),
+            interval_counters: zero.clone(),
+            zero,
+            groups,
+            seen: HashMap::new(),
+            top: plan.top,
+            with_intervals: plan.show.has_intervals(),
+            lines_lost: 0,
+            interruptions: 0,
+            unwritten: None,
+        }
+    }
+
+    /// Takes a load of a worker.
+    pub fn take(&mut self, worker: usize, load: &mut Load) {
+        self.total.merge(&load.tally);
+        if self.with_intervals {
+            self.interval.merge(&load.tally);
+        }
+        self.lines_lost += load.lines_lost;
+        if let Some((written, failure)) = load.written.take() {
+            self.total.written = Some(written);
+            self.unwritten = failure;
+        }
+        let Some(share) = self.shares.get_mut(worker) else {
+            return;
+        };
+        if let Some(counters) = load.counters.take() {
+            share.counters = Some(counters);
+        }
+        share.drops = load.drops;
+        share.active = load.active;
+        if let Some(largest) = load.largest.take() {
+            share.largest = Some(largest);
+        }
+        self.counters = self.zero.clone();
+        for share in &self.shares {
+            if let Some(counters) = &share.counters {
+                add_counters(&mut self.counters, counters);
+            }
+        }
+    }
+
+    /// What was not lent so far.
+    #[must_use]
+    pub fn drops(&self) -> Drops {
+        let mut all = Drops::default();
+        for share in &self.shares {
+            for reason in DropReason::ALL {
+                all.add(*reason, share.drops.get(*reason));
+            }
+        }
+        all
+    }
+
+    /// Flows in the tables.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.shares.iter().map(|share| share.active).sum()
+    }
+
+    /// Ends an interval: whether the capture lost frames in it is known now.
+    pub fn end_interval(&mut self) {
+        let now = self.drops();
+        let lost = now.lost() > self.drops_before.lost();
+        self.total.intervals.all += 1;
+        self.total.intervals.degraded += u64::from(lost);
+        self.interval.intervals.all = 1;
+        self.interval.intervals.degraded = u64::from(lost);
+        self.interval_counters = self.counters.clone();
+        if let Some(before) = &self.before {
+            subtract_counters(&mut self.interval_counters, before);
+        }
+        self.before = Some(self.counters.clone());
+    }
+
+    /// The interval that [`Merged::end_interval`] ended.
+    pub fn interval_report<'a>(&'a self, origin: &'a Origin) -> Report<'a> {
+        let now = self.drops();
+        let mut drops = Drops::default();
+        for reason in DropReason::ALL {
+            let before = self.drops_before.get(*reason);
+            drops.add(*reason, now.get(*reason).saturating_sub(before));
+        }
+        let mut report = self.interval.report(
+            origin,
+            &self.interval_counters,
+            drops,
+            &self.groups,
+            std::iter::empty(),
+        );
+        report.active = self.active();
+        report
+    }
+
+    /// Forgets the interval that ended.
+    pub fn begin_interval(&mut self) {
+        self.drops_before = self.drops();
+        self.interval.clear();
+    }
+
+    /// Everything so far.
+    pub fn report<'a>(&'a self, origin: &'a Origin) -> Report<'a> {
+        let mut report = self.total.report(
+            origin,
+            &self.counters,
+            self.drops(),
+            &self.groups,
+            std::iter::empty(),
+        );
+        report.active = self.active();
+        report.interruptions = self.interruptions;
+        report
+    }
+
+    /// The flows that move most, if the tables were walked since the last call.
+    pub fn moving(&mut self) -> Option<Vec<Moving>> {
+        if self.shares.iter().all(|share| share.largest.is_none()) {
+            return None;
+        }
+        let mut moving = Vec::new();
+        let mut seen = HashMap::new();
+        for (worker, share) in self.shares.iter_mut().enumerate() {
+            let Some(largest) = share.largest.take() else {
+                continue;
+            };
+            for flow in largest.iter() {
+                let bytes = flow.sides[0].bytes + flow.sides[1].bytes;
+                let key = (worker, flow.flow, flow.first);
+                let (before, since) = self.seen.get(&key).copied().unwrap_or((0, flow.first));
+                moving.push(Moving {
+                    flow: *flow,
+                    bytes: bytes.saturating_sub(before),
+                    ns: flow.last.delta(since).max(0).cast_unsigned(),
+                });
+                seen.insert(key, (bytes, flow.last));
+            }
+        }
+        self.seen = seen;
+        moving.sort_by_key(|each| {
+            (
+                std::cmp::Reverse(each.bytes),
+                each.flow.first,
+                each.flow.ends,
+            )
+        });
+        moving.truncate(self.top);
+        Some(moving)
+    }
+}
+
+/// Counters at 0.
+fn zero() -> Counters {
+    measure::passive::Analyser::new(crate::passive::smallest()).counters()
+}

@@ -1,0 +1,253 @@
+//! The backends behind one type, and how they are opened and chosen.
+//!
+//! Opening needs privileges and the calling thread in the right network namespace.
+
+use std::time::Duration;
+
+use base::{Frame, LinkType, Passage, WallNanos};
+use capture::afpacket::{self, AfPacketSource};
+use capture::afxdp::{self, AfXdpSource};
+use capture::{AfPacketOptions, Drops, Filter, Polled, Source, SourceError};
+use wire::decode::Layer;
+
+use crate::cli::{BackendArg, XdpModeArg, XdpTakeArg};
+use crate::exit::{Exit, Failure};
+
+/// One source of a worker. Dispatch is per poll, not per frame.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful of them, never moved about"
+)]
+pub enum LiveSource {
+    /// A member of an `AF_PACKET` group.
+    AfPacket(AfPacketSource),
+    /// All queues of a device.
+    AfXdp(AfXdpSource),
+    /// libpcap.
+    #[cfg(feature = "pcap")]
+    Pcap(capture::LibpcapSource),
+}
+
+impl Source for LiveSource {
+    fn poll(
+        &mut self,
+        wait: Duration,
+        lend: impl FnMut(&[Frame<'_>]),
+    ) -> Result<Polled, SourceError> {
+        match self {
+            Self::AfPacket(source) => source.poll(wait, lend),
+            Self::AfXdp(source) => source.poll(wait, lend),
+            #[cfg(feature = "pcap")]
+            Self::Pcap(source) => source.poll(wait, lend),
+        }
+    }
+
+    fn drops(&mut self) -> Result<Drops, SourceError> {
+        match self {
+            Self::AfPacket(source) => source.drops(),
+            Self::AfXdp(source) => source.drops(),
+            #[cfg(feature = "pcap")]
+            Self::Pcap(source) => source.drops(),
+        }
+    }
+
+    fn newest(&self) -> Option<WallNanos> {
+        match self {
+            Self::AfPacket(source) => source.newest(),
+            Self::AfXdp(source) => source.newest(),
+            #[cfg(feature = "pcap")]
+            Self::Pcap(source) => source.newest(),
+        }
+    }
+}
+
+/// How sources are opened.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which backend was asked for.
+    pub backend: BackendArg,
+    /// The filter.
+    pub filter: Option<Filter>,
+    /// Its words, for libpcap.
+    pub filter_text: String,
+    /// Octets that are kept of each frame.
+    pub snaplen: u32,
+    /// Octets of all rings together.
+    pub ring_bytes: u32,
+    /// Leave out what this host sends.
+    pub ignore_outgoing: bool,
+    /// Which flow decides about a frame's worker.
+    pub layer: Layer,
+    /// Where an XDP program is attached.
+    pub xdp_mode: XdpModeArg,
+    /// What AF_XDP takes.
+    pub xdp_take: XdpTakeArg,
+    /// Threads that analyse.
+    pub workers: u32,
+    /// Random.
+    pub seed: u64,
+}
+
+/// What opening a device came to.
+pub struct OpenedDevice {
+    /// One for each worker; fewer where a backend has one only.
+    pub sources: Vec<LiveSource>,
+    /// Which backend.
+    pub backend: &'static str,
+    /// Why that one.
+    pub reason: String,
+    /// What is not as it should be.
+    pub notes: Vec<String>,
+}
+
+impl Settings {
+    /// Opens one device of `devices` that share the memory for rings.
+    ///
+    /// # Errors
+    /// When it is not there or may not be captured.
+    pub fn open(&self, device: &str, devices: usize) -> Result<OpenedDevice, SourceError> {
+        match self.backend {
+            BackendArg::Afpacket => self.afpacket(device, devices, "asked for"),
+            BackendArg::Afxdp => self.afxdp(device),
+            BackendArg::Pcap => self.pcap(device, "asked for"),
+            BackendArg::Auto => {
+                let why = "sees both directions and takes nothing from the host";
+                match self.afpacket(device, devices, why) {
+                    // Not a network device; libpcap knows others.
+                    Err(error) if errno(&error) == Some(ENODEV) => {
+                        let why = "AF_PACKET knows no such device";
+                        self.pcap(device, why).map_err(|_| error)
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// The options of `AF_PACKET` for one of `devices`.
+    #[must_use]
+    pub fn packet_options(&self, device: &str, devices: usize) -> AfPacketOptions {
+        AfPacketOptions {
+            device: Some(device.to_owned()),
+            ring_bytes: self.ring_bytes / u32::try_from(devices.max(1)).unwrap_or(1),
+            snaplen: self.snaplen,
+            filter: self.filter.clone(),
+            ignore_outgoing: self.ignore_outgoing,
+            layer: match self.layer {
+                Layer::Innermost => afpacket::Layer::Innermost,
+                Layer::Outermost => afpacket::Layer::Outermost,
+            },
+            seed: self.seed,
+            ..AfPacketOptions::default()
+        }
+    }
+
+    fn afpacket(
+        &self,
+        device: &str,
+        devices: usize,
+        why: &str,
+    ) -> Result<OpenedDevice, SourceError> {
+        let options = self.packet_options(device, devices);
+        let group = AfPacketSource::open_group(&options, self.workers)?;
+        Ok(OpenedDevice {
+            sources: group
+                .sources
+                .into_iter()
+                .map(LiveSource::AfPacket)
+                .collect(),
+            backend: "afpacket",
+            reason: why.to_owned(),
+            notes: group.notes,
+        })
+    }
+
+    fn afxdp(&self, device: &str) -> Result<OpenedDevice, SourceError> {
+        let options = afxdp::Options {
+            attach: match self.xdp_mode {
+                XdpModeArg::Auto => afxdp::Attach::Auto,
+                XdpModeArg::Native => afxdp::Attach::Native,
+                XdpModeArg::Generic => afxdp::Attach::Generic,
+            },
+            wanted: match self.xdp_take {
+                XdpTakeArg::Mirror => afxdp::Wanted::mirror(),
+                XdpTakeArg::Ip => afxdp::Wanted::Ip,
+                XdpTakeArg::All => afxdp::Wanted::All,
+            },
+            spare_tcp_ports: vec![22],
+            whole_frames: self.snaplen > 1024,
+            ..afxdp::Options::new(device)
+        };
+        let mut source = AfXdpSource::open(&options)?;
+        if let Some(filter) = self.filter.clone() {
+            source.set_filter(Box::new(move |bytes, original_len| {
+                filter.matches(&Frame {
+                    bytes,
+                    original_len,
+                    at: WallNanos(0),
+                    segment_bytes: 0,
+                    link: LinkType::Ethernet,
+                    passage: Passage::Unknown,
+                })
+            }));
+        }
+        Ok(OpenedDevice {
+            backend: "afxdp",
+            reason: format!("asked for, {} mode", source.mode().as_str()),
+            notes: source.notes().to_vec(),
+            sources: vec![LiveSource::AfXdp(source)],
+        })
+    }
+
+    #[cfg(feature = "pcap")]
+    fn pcap(&self, device: &str, why: &str) -> Result<OpenedDevice, SourceError> {
+        let ring = usize::try_from(self.ring_bytes).unwrap_or(0);
+        let source = capture::LibpcapSource::open(device, &self.filter_text, self.snaplen, ring)?;
+        Ok(OpenedDevice {
+            sources: vec![LiveSource::Pcap(source)],
+            backend: "pcap",
+            reason: why.to_owned(),
+            notes: Vec::new(),
+        })
+    }
+
+    #[cfg(not(feature = "pcap"))]
+    fn pcap(&self, _: &str, _: &str) -> Result<OpenedDevice, SourceError> {
+        Err(SourceError::Unsupported(
+            "this build has no libpcap (feature pcap); use --backend afpacket".to_owned(),
+        ))
+    }
+}
+
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+const ENODEV: i32 = 19;
+
+/// The error number behind an error, if there is one.
+#[must_use]
+pub fn errno(error: &SourceError) -> Option<i32> {
+    match error {
+        SourceError::System { error, .. } => sys::call::errno_of(error),
+        _ => None,
+    }
+}
+
+/// Why a device cannot be captured, with its exit code and the way out.
+#[must_use]
+pub fn refused(error: &SourceError, device: &str) -> Failure {
+    match errno(error) {
+        Some(EPERM | EACCES) => Failure::privilege(format!(
+            "cannot capture on {device}: {error}; needs CAP_NET_RAW (and CAP_BPF, CAP_NET_ADMIN for filters in the kernel and AF_XDP): run as root, or setcap cap_net_raw,cap_net_admin,cap_bpf+ep on the binary"
+        )),
+        Some(ENODEV) => Failure::usage(format!(
+            "{device}: no such device; ip link shows which there are"
+        )),
+        _ => match error {
+            SourceError::Unsupported(_) => Failure::new(Exit::Privilege, error.to_string()),
+            _ => Failure::new(
+                Exit::Privilege,
+                format!("cannot capture on {device}: {error}"),
+            ),
+        },
+    }
+}
