@@ -1,6 +1,6 @@
 //! Capture files as a source: pcap and pcapng, from a path or from standard input.
 //!
-//! Owns: the file, and one [`Window`] of it into which it is read; frames are lent out of
+//! Owns: the file, and one window of it into which it is read; frames are lent out of
 //! the window, never copied, and nothing is allocated per frame. Why it is read and not
 //! mapped: `sys::map`.
 //!

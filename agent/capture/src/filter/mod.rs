@@ -10,6 +10,7 @@
 //! after `vlan`, `and` and `or` bind equally from left to right, and names of hosts are
 //! looked up when the filter is compiled (by libpcap only).
 
+mod filtered;
 #[cfg(feature = "pcap")]
 mod library;
 mod program;
@@ -17,13 +18,10 @@ mod subset;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use base::{Frame, LinkType};
 
-use base::{Frame, LinkType, WallNanos};
-
+pub use filtered::Filtered;
 pub use program::{Instruction, Program};
-
-use crate::{BATCH, DropReason, Drops, Polled, Source, SourceError};
 
 /// What is built in, for messages.
 pub const SUBSET: &str = "host A, net A/B, port N, portrange N-M, proto N, tcp, udp, sctp, icmp, icmp6, ip, ip6, arp; before them src, dst, ip, ip6, tcp, udp; and, or, not, parentheses";
@@ -218,92 +216,5 @@ impl Filter {
         Slot::of_frame(frame)
             .and_then(|slot| self.programs.get(slot.index())?.as_ref())
             .is_some_and(|program| program.run(frame) != 0)
-    }
-}
-
-/// A source behind a filter that runs here: for files, and for backends whose kernel side
-/// runs none. What is refused is counted as [`DropReason::Filtered`].
-pub struct Filtered<S> {
-    source: S,
-    filter: Option<Filter>,
-    refused: u64,
-    newest: Option<WallNanos>,
-}
-
-impl<S: Source> Filtered<S> {
-    /// Puts a filter, or none, in front of whoever reads `source`.
-    pub const fn new(source: S, filter: Option<Filter>) -> Self {
-        Self {
-            source,
-            filter,
-            refused: 0,
-            newest: None,
-        }
-    }
-
-    /// The source behind it.
-    pub const fn source(&self) -> &S {
-        &self.source
-    }
-
-    /// The source behind it.
-    pub const fn source_mut(&mut self) -> &mut S {
-        &mut self.source
-    }
-}
-
-impl<S: Source> Source for Filtered<S> {
-    /// As the source's; [`Polled::Frames`] may say 0 when all were refused.
-    fn poll(
-        &mut self,
-        wait: Duration,
-        mut lend: impl FnMut(&[Frame<'_>]),
-    ) -> Result<Polled, SourceError> {
-        let Some(filter) = &self.filter else {
-            return self.source.poll(wait, lend);
-        };
-        let mut passed = 0;
-        let mut refused = 0;
-        let newest = &mut self.newest;
-        let polled = self.source.poll(wait, |frames| {
-            let mut kept = [Frame::ethernet(&[], WallNanos(0)); BATCH];
-            for batch in frames.chunks(BATCH) {
-                let mut places = kept.iter_mut();
-                for frame in batch {
-                    if filter.matches(frame)
-                        && let Some(place) = places.next()
-                    {
-                        *place = *frame;
-                    }
-                }
-                let count = BATCH - places.len();
-                let kept = kept.get(..count).unwrap_or_default();
-                if !kept.is_empty() {
-                    *newest = (*newest).max(kept.iter().map(|frame| frame.at).max());
-                    lend(kept);
-                }
-                passed += count;
-                refused += (batch.len() - count) as u64;
-            }
-        });
-        self.refused += refused;
-        match polled? {
-            Polled::Frames(_) => Ok(Polled::Frames(passed)),
-            other => Ok(other),
-        }
-    }
-
-    fn drops(&mut self) -> Result<Drops, SourceError> {
-        let mut drops = self.source.drops()?;
-        drops.add(DropReason::Filtered, self.refused);
-        Ok(drops)
-    }
-
-    fn newest(&self) -> Option<WallNanos> {
-        if self.filter.is_some() {
-            self.newest
-        } else {
-            self.source.newest()
-        }
     }
 }

@@ -1,10 +1,20 @@
-use std::io::Cursor;
+#![cfg_attr(
+    not(feature = "pcap"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "most need libpcap to compare with"
+    )
+)]
 
-use base::Passage;
+use std::io::Cursor;
+use std::time::Duration;
+
+use base::{Passage, WallNanos};
 use proptest::prelude::*;
 
 use super::*;
-use crate::FileSource;
+use crate::{BATCH, DropReason, FileSource, Polled, Source};
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()

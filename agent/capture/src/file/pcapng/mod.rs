@@ -1,10 +1,13 @@
 //! pcapng: blocks in sections, each section with its own byte order and interfaces.
 //! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>
 
+mod fields;
+
 use base::{Frame, LinkType, Passage, WallNanos};
 
 use super::{CAPTURED_MAX, Stop, Walked, cooked_passage};
 use crate::BATCH;
+use fields::{Fields, Resolution};
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
@@ -39,49 +42,6 @@ struct Interface {
     offset_ns: i64,
 }
 
-/// What one unit of a time stamp is (if_tsresol).
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Resolution {
-    /// So many nanoseconds.
-    Nanoseconds(u64),
-    /// A nanosecond is so many units.
-    PerNanosecond(u64),
-    /// 2^-n seconds.
-    Binary(u8),
-}
-
-impl Resolution {
-    /// Section 4.2: "If the Most Significant Bit is equal to zero, the remaining bits
-    /// indicates the resolution of the timestamp as a negative power of 10 [...] if equal to
-    /// one [...] of 2".
-    fn parse(octet: u8) -> Self {
-        let exponent = octet & 0x7f;
-        if octet & 0x80 != 0 {
-            Self::Binary(exponent)
-        } else if exponent <= 9 {
-            Self::Nanoseconds(10_u64.pow(u32::from(9 - exponent)))
-        } else {
-            // Finer than 10^-28 s: no 64 bits reach one nanosecond.
-            10_u64
-                .checked_pow(u32::from(exponent - 9))
-                .map_or(Self::Nanoseconds(0), Self::PerNanosecond)
-        }
-    }
-
-    #[inline]
-    fn nanoseconds(self, units: u64) -> u64 {
-        match self {
-            Self::Nanoseconds(each) => units.saturating_mul(each),
-            Self::PerNanosecond(units_each) => units / units_each,
-            Self::Binary(exponent) => {
-                let ns = u128::from(units) * 1_000_000_000;
-                let ns = ns.checked_shr(u32::from(exponent)).unwrap_or(0);
-                u64::try_from(ns).unwrap_or(u64::MAX)
-            }
-        }
-    }
-}
-
 /// For the tests, which reckon it in another way.
 #[cfg(test)]
 pub(super) fn nanoseconds(resolution: u8, units: u64) -> u64 {
@@ -95,52 +55,6 @@ impl Interface {
             .resolution
             .nanoseconds(u64::from(high) << 32 | u64::from(low));
         WallNanos(ns.saturating_add_signed(self.offset_ns))
-    }
-}
-
-/// Reads numbers in the order of the section.
-#[derive(Copy, Clone)]
-struct Fields<'a> {
-    bytes: &'a [u8],
-    swapped: bool,
-}
-
-impl<'a> Fields<'a> {
-    #[inline]
-    fn u16(self, at: usize) -> Option<u16> {
-        let octets = *self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.swapped {
-            u16::from_be_bytes(octets)
-        } else {
-            u16::from_le_bytes(octets)
-        })
-    }
-
-    #[inline]
-    fn u32(self, at: usize) -> Option<u32> {
-        Some(self.order(*self.bytes.get(at..)?.first_chunk()?))
-    }
-
-    #[inline]
-    fn order(self, octets: [u8; 4]) -> u32 {
-        if self.swapped {
-            u32::from_be_bytes(octets)
-        } else {
-            u32::from_le_bytes(octets)
-        }
-    }
-
-    /// The options from `at` on. A list that breaks ends there: what came before counts,
-    /// since the block's own lengths are right.
-    fn options(self, mut at: usize) -> impl Iterator<Item = (u16, Fields<'a>)> {
-        std::iter::from_fn(move || {
-            let code = self.u16(at)?;
-            let length = usize::from(self.u16(at + 2)?);
-            let bytes = self.bytes.get(at + 4..)?.get(..length)?;
-            at += 4 + length.next_multiple_of(4);
-            // opt_endofopt
-            (code != 0).then_some((code, Fields { bytes, ..self }))
-        })
     }
 }
 
