@@ -45,8 +45,14 @@ impl LoadError {
     #[must_use]
     pub fn of_object(object: &'static str, error: EbpfError) -> Self {
         match error {
+            EbpfError::MapError(aya::maps::MapError::CreateError { io_error, .. }) => {
+                Self::System {
+                    operation: "BPF_MAP_CREATE",
+                    error: io_error,
+                }
+            }
             EbpfError::MapError(aya::maps::MapError::SyscallError(error)) => Self::System {
-                operation: "BPF_MAP_CREATE",
+                operation: error.call,
                 error: error.io_error,
             },
             other => Self::Object(format!("{object}: {other}")),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use sys::netns::{Namespace, unique_name};
+use sys::privilege::Capability;
 
 use crate::cleanup::{checked, folder_of, kill_inside, prepare};
 use crate::running::Running;
@@ -194,6 +195,25 @@ impl Host {
     /// When it cannot be started or fails; the error has what it said.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
         checked(self.command(program).args(args), None).with_context(|| format!("on {self:?}"))
+    }
+
+    /// Runs `work` inside, on a thread of its own that has no capability but these.
+    ///
+    /// # Errors
+    /// When the capabilities cannot be dropped, or `work` panics.
+    pub fn run_with_only<T: Send>(
+        &self,
+        capabilities: &[Capability],
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T> {
+        let limited = || -> Result<T> {
+            sys::privilege::keep_only(capabilities)?;
+            Ok(work())
+        };
+        self.namespace().run(|| {
+            let done = std::thread::scope(|scope| scope.spawn(limited).join());
+            done.map_err(|_| anyhow::anyhow!("it panicked on {self:?}"))
+        })??
     }
 
     /// Starts a program inside that is ended when the result is dropped.

@@ -21,4 +21,5 @@ pub mod traffic;
 pub use host::{Host, Lab};
 pub use relay::{Impairment, Relay, RelayConfig, RelayLog};
 pub use running::{Finished, Running};
+pub use sys::privilege::Capability;
 pub use topology::{Chained, Direct, LinkOptions, Relayed, Routed};

@@ -14,14 +14,14 @@ use capture::{
     AfPacketOptions, AfPacketSource, DropReason, Drops, Filter, Polled, Source, SourceError,
 };
 use lab::traffic::{Blast, Capture, blast, send_frames, udp_frame};
-use lab::{Direct, Host, Lab, LinkOptions};
+use lab::{Capability, Direct, Host, Lab, LinkOptions};
 use libtest_mimic::Trial;
 use netsonde_e2e::trial;
 
 type Test = fn() -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 11] = [
         ("afpacket::accounts_for_every_frame", accounts),
         (
             "afpacket::accounts_for_every_frame_under_overload",
@@ -34,6 +34,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("afpacket::sees_both_directions_or_one", directions),
         ("afpacket::survives_a_device_that_goes_down", down_and_up),
         ("afpacket::survives_a_device_that_is_made_again", made_again),
+        ("afpacket::needs_no_privilege_to_read", unprivileged),
+        ("afpacket::does_without_ebpf", without_ebpf),
     ];
     Vec::from(tests.map(|(name, test)| trial(name, lab::cleanup::missing, test)))
 }
@@ -503,5 +505,59 @@ fn made_again() -> Result<()> {
         let tally = read_all(&mut sources, rejected + 100)?;
         ensure!(tally.lent == 100 && tally.drops[1..] == [0, 0], "{tally:?}");
     }
+    Ok(())
+}
+
+fn unprivileged() -> Result<()> {
+    let lab = Lab::new()?;
+    let net = quiet_pair(&lab)?;
+    let options = AfPacketOptions {
+        filter: Some(Filter::compile(&["udp".to_owned()], &[LinkType::Ethernet])?),
+        ignore_outgoing: true,
+        ..on_device()
+    };
+    let opened = net.b.namespace().run(|| open(&options, 2))??;
+    let mut sources = net.b.run_with_only(&[], || -> Result<_> {
+        let refused = AfPacketSource::open_group(&options, 1).err();
+        let why = refused.context("opened without a capability")?.to_string();
+        ensure!(why.contains("CAP_NET_RAW"), "{why}");
+        let sockets = opened.sockets.iter();
+        let made = sockets.map(|socket| AfPacketSource::new(socket, &options, 2));
+        Ok(made.collect::<Result<Vec<_>, _>>()?)
+    })??;
+    send_frames(&net.a, DEVICE, &datagrams(&net, 300, |_| 9))?;
+    let tally = net.b.run_with_only(&[], || read_all(&mut sources, 300))??;
+    ensure!(tally.lent == 300 && tally.drops[1..] == [0, 0], "{tally:?}");
+    Ok(())
+}
+
+/// What a kernel or a container without eBPF gets: the same counts, and it is told.
+fn without_ebpf() -> Result<()> {
+    let lab = Lab::new()?;
+    let net = quiet_pair(&lab)?;
+    let words = ["udp", "port", "1001"].map(str::to_owned);
+    let options = AfPacketOptions {
+        filter: Some(Filter::compile(&words, &[LinkType::Ethernet])?),
+        ignore_outgoing: true,
+        ..on_device()
+    };
+    let opened = net.b.run_with_only(&[Capability::NetRaw], || {
+        AfPacketSource::open_group(&options, 2)
+    })??;
+    ensure!(
+        opened.fanout.is_none() && opened.notes.len() == 2,
+        "{:?}",
+        opened.notes
+    );
+    ensure!(
+        opened.notes.iter().all(|note| note.contains("CAP_BPF")),
+        "{:?}",
+        opened.notes
+    );
+    let mut sources = opened.sources;
+    ensure!(!sources.iter().any(AfPacketSource::filters_in_kernel));
+    send_frames(&net.a, DEVICE, &datagrams(&net, 300, |i| 1_000 + i % 3))?;
+    let tally = read_all(&mut sources, 300)?;
+    ensure!((tally.lent, tally.drops) == (100, [200, 0, 0]), "{tally:?}");
     Ok(())
 }
