@@ -137,10 +137,13 @@ impl XdpCapture {
         };
         want += u32::from(!options.spare_tcp_ports.is_empty()) * 16;
         let stamp = u32::from(options.stamps);
+        let queues = options.queues.max(1);
         let mut ebpf = EbpfLoader::new()
             .override_global("want", &want, true)
             .override_global("stamp", &stamp, true)
-            .map_max_entries("sockets", options.queues.max(1))
+            .map_max_entries("sockets", queues)
+            .map_max_entries("shares", queues)
+            .map_max_entries("clocks", queues)
             .load(OBJECT)
             .map_err(|error| LoadError::of_object(PROGRAM, error))?;
         program_mut(&mut ebpf)?
@@ -194,6 +197,17 @@ impl XdpCapture {
         let map = self.ebpf.map_mut("sockets").ok_or_else(missing)?;
         let mut map = XskMap::try_from(map).map_err(map_error)?;
         map.set(queue, socket, 0).map_err(map_error)
+    }
+
+    /// Lets so many further frames of a queue, in a row and in one tick of the kernel, have
+    /// the time of the one before; 0, as at the start: each has its own.
+    ///
+    /// # Errors
+    /// When there is no such queue.
+    pub fn share_times(&mut self, queue: u32, frames: u32) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("shares").ok_or_else(missing)?;
+        let mut map: Array<_, u32> = Array::try_from(map).map_err(map_error)?;
+        map.set(queue, frames, 0).map_err(map_error)
     }
 
     /// Begins or ends redirecting (and counting).

@@ -7,8 +7,10 @@
  * are asked for, and counted.
  *
  * Never: a frame dropped here, a frame without a verdict in the counters while armed. Time:
- * nanoseconds of CLOCK_MONOTONIC. */
+ * nanoseconds of CLOCK_MONOTONIC; frames may share one, see `shares`. */
 #include "kernel.h"
+
+__attribute__((unused)) static __u64 (*bpf_jiffies64)(void) = (void *)118;
 
 #define ETH_BYTES 14
 #define IPV4 0x0800
@@ -46,6 +48,30 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } armed SEC(".maps");
+
+/* How many further frames of a queue share the time of one, in a row. 0: each has its own.
+ * Reading the clock is a fifth of what a copied frame costs here; user space asks for this
+ * only while the queue fills faster than it can be looked at. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u32);
+} shares SEC(".maps");
+
+/* Of one queue, which one processor serves at a time. */
+struct clock {
+	__u64 time;
+	__u64 jiffy;
+	__u64 used;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, struct clock);
+} clocks SEC(".maps");
 
 /* One socket a receive queue. */
 struct {
@@ -184,6 +210,24 @@ inline_always enum judgement judge(const unsigned char *frame, const unsigned ch
 	return want & WANT_ALL ? TAKE : PASS;
 }
 
+/* The time of a frame, or of one before it in the same tick of the kernel. */
+inline_always __u64 time_of(__u32 queue)
+{
+	__u32 *share = bpf_map_lookup_elem(&shares, &queue);
+	struct clock *clock = bpf_map_lookup_elem(&clocks, &queue);
+	if (!share || !clock || !*share)
+		return bpf_ktime_get_ns();
+	__u64 jiffy = bpf_jiffies64();
+	if (clock->used >= *share || clock->jiffy != jiffy) {
+		clock->time = bpf_ktime_get_ns();
+		clock->jiffy = jiffy;
+		clock->used = 0;
+	} else {
+		clock->used++;
+	}
+	return clock->time;
+}
+
 /* `.frags`: takes frames of several buffers, without which a native program is refused at
  * jumbo MTU. */
 SEC("xdp.frags")
@@ -210,7 +254,7 @@ int xdp_capture(struct xdp_md *ctx)
 	if (stamp && bpf_xdp_adjust_meta(ctx, -(int)sizeof(__u64)) == 0) {
 		__u64 *time = (void *)(long)ctx->data_meta;
 		if (likely((void *)(time + 1) <= (void *)(long)ctx->data)) {
-			*time = bpf_ktime_get_ns();
+			*time = time_of(ctx->rx_queue_index);
 			stamped = 1;
 		}
 	}

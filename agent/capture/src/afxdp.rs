@@ -15,6 +15,8 @@
 //!
 //! Times: the program's, of `CLOCK_MONOTONIC`, moved to `CLOCK_REALTIME` by an offset that is
 //! read at most every 10 ms; where the driver has no room for them, one clock read a batch.
+//! While a queue brings more than 2 million frames a second, up to 8 in a row share a time
+//! ([`Options::exact_times`] forbids that; several queues in one source never do it).
 //! Frames have no [`Passage`](base::Passage): none of them is of this host's conversations.
 //!
 //! Accounts: what the device gave to XDP while the source was open = lent + `Filtered` (by
@@ -32,21 +34,26 @@ use std::time::Duration;
 use af_xdp::Socket;
 use base::{Frame, WallNanos};
 use ebpf::xdp::XdpCapture;
+use sys::clock::mono_now;
 use sys::poll::{Events, Interest, Poller};
 
 pub use af_xdp::BusyPoll;
 pub use ebpf::xdp::{Wanted, XdpMode};
 
-use crate::source::{DropReason, Drops, Polled, Source, SourceError};
+use crate::source::{BATCH, DropReason, Drops, Polled, Source, SourceError};
 
 mod lend;
 mod open;
 mod stamp;
 
-use lend::Lender;
+use lend::{Lender, Taken};
+use stamp::{Pace, SHARED};
 
 /// Frames that one call of [`Source::poll`] lends at most, by and large.
 const FRAMES_PER_POLL: usize = 256;
+/// After a full batch the rings are looked at for so long before the thread sleeps: to be
+/// woken for each run of the driver would cost the core that receives more than the frames.
+const SPIN_NS: u64 = 50_000;
 /// Calls without waiting and without frames after which the sockets are asked for errors.
 const QUIET_CALLS: u32 = 256;
 /// Queues of one source at most.
@@ -111,6 +118,8 @@ pub struct Options {
     /// Lend all octets of frames that came in several chunks (for writing them); otherwise
     /// their first chunk, which holds the headers: some 1800 octets, or 3800.
     pub whole_frames: bool,
+    /// A clock read for every frame, at any rate.
+    pub exact_times: bool,
     /// Memory in huge pages, where there are any.
     pub huge_pages: bool,
     /// Busy polling.
@@ -131,6 +140,7 @@ impl Options {
             frames: 8192,
             receive_slots: 0,
             whole_frames: false,
+            exact_times: false,
             huge_pages: false,
             busy_poll: None,
         }
@@ -151,8 +161,12 @@ pub struct AfXdpSource {
     mode: XdpMode,
     notes: Vec<String>,
     lender: Lender,
+    /// `None`: each frame has a time of its own.
+    pace: Option<Pace>,
     poller: Poller,
     events: Events,
+    /// The last call that found frames found a full batch.
+    busy: bool,
     /// Calls in a row that found nothing and did not wait.
     quiet_calls: u32,
     /// The device is gone: the error number.
@@ -222,6 +236,8 @@ impl AfXdpSource {
                 .add(socket.as_fd(), token, Interest::Read)
                 .map_err(system)?;
         }
+        let one = sockets.len() == 1 && !options.exact_times;
+        let pace = one.then(Pace::default);
         Ok(Self {
             events: Events::new(sockets.len()),
             sockets,
@@ -231,7 +247,9 @@ impl AfXdpSource {
             mode,
             notes,
             lender: Lender::new(options.whole_frames),
+            pace,
             poller,
+            busy: false,
             quiet_calls: 0,
             gone: None,
         })
@@ -292,6 +310,31 @@ impl AfXdpSource {
         }
     }
 
+    /// When the pace of the only queue changes: at most once a millisecond.
+    fn share_times(&self, fast: bool) {
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let frames = if fast { SHARED } else { 0 };
+        for queue in self.queues() {
+            // Refused, each frame goes on to have its own time, or the device is gone.
+            let _ = program.share_times(queue, frames);
+        }
+    }
+
+    /// Looks at the rings again for a moment, where frames came fast until now.
+    fn spin(&mut self, wait: Duration, lend: &mut impl FnMut(&[Frame<'_>])) -> Taken {
+        if !self.busy || wait.is_zero() {
+            return Taken::default();
+        }
+        let begin = mono_now();
+        loop {
+            let taken = self.lender.drain(&mut self.sockets, lend);
+            if taken.frames > 0 || mono_now().since(begin) >= SPIN_NS {
+                return taken;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     /// Waits, and looks at the sockets' errors.
     fn wait(&mut self, wait: Duration) -> Result<(), SourceError> {
         let ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
@@ -335,8 +378,23 @@ impl Source for AfXdpSource {
             if wait.is_zero() && self.quiet_calls < QUIET_CALLS {
                 return Ok(Polled::Quiet);
             }
-            self.wait(wait)?;
-            taken = self.lender.drain(&mut self.sockets, &mut lend);
+            taken = self.spin(wait, &mut lend);
+            if taken.frames == 0 {
+                if self.pace.as_mut().is_some_and(Pace::rest) {
+                    self.share_times(false);
+                }
+                self.wait(wait)?;
+                taken = self.lender.drain(&mut self.sockets, &mut lend);
+            }
+        }
+        self.busy = taken.frames >= BATCH;
+        let newest = self.lender.newest_stamp;
+        if let Some(fast) = self
+            .pace
+            .as_mut()
+            .and_then(|pace| pace.saw(taken.frames, newest))
+        {
+            self.share_times(fast);
         }
         self.quiet_calls = 0;
         Ok(if taken.frames == 0 {

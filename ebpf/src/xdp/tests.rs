@@ -363,6 +363,35 @@ fn the_time_in_front_is_the_monotonic_clock() {
 }
 
 #[test]
+fn times_are_shared_as_often_as_asked_for() {
+    let Some((mut made, _socket)) = loaded(Wanted::All, &[]) else {
+        return;
+    };
+    let times = |made: &XdpCapture, count: usize| -> Vec<u64> {
+        let one = |_| {
+            let (_, out) = run(made, &[0; 60]);
+            u64::from_ne_bytes(out[..8].try_into().expect("eight"))
+        };
+        (0..count).map(one).collect()
+    };
+    let own = times(&made, 8);
+    assert!(own.windows(2).all(|pair| pair[0] < pair[1]), "{own:?}");
+    made.share_times(0, 3).expect("queue 0");
+    let shared = times(&made, 400);
+    // A tick of the kernel ends a run early.
+    let runs: Vec<usize> = shared.chunk_by(|a, b| a == b).map(<[u64]>::len).collect();
+    let whole = runs.iter().filter(|run| **run == 4).count();
+    assert!(runs.iter().all(|run| *run <= 4) && whole > 20, "{runs:?}");
+    assert!(shared.is_sorted() && shared[0] > own[7]);
+    // In the middle of a run.
+    made.share_times(0, 0).expect("queue 0");
+    let own = times(&made, 8);
+    assert!(own.windows(2).all(|pair| pair[0] < pair[1]), "{own:?}");
+    assert!(own[0] > shared[399]);
+    assert!(made.share_times(1, 1).is_err());
+}
+
+#[test]
 fn without_a_socket_or_unarmed_the_host_keeps_its_frames() {
     let Some((mut made, socket)) = loaded(Wanted::All, &[]) else {
         return;

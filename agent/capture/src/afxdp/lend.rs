@@ -29,6 +29,8 @@ pub(super) struct Lender {
     /// Frames that it refused.
     pub(super) filtered: u64,
     pub(super) newest: Option<WallNanos>,
+    /// The program's time of the newest frame, lent or not; 0: none.
+    pub(super) newest_stamp: MonoNanos,
     clock: Converter,
     /// Where frames in several chunks are put together. Empty: the first chunk is enough.
     room: Box<[u8]>,
@@ -58,6 +60,7 @@ impl Lender {
             filter: None,
             filtered: 0,
             newest: None,
+            newest_stamp: MonoNanos(0),
             clock: Converter::new(),
             room: vec![0; room].into(),
         }
@@ -147,6 +150,7 @@ impl Lender {
                     held = Some((stamp, chunks));
                     break;
                 }
+                self.newest_stamp = stamp;
                 let original_len = u32::try_from(len).unwrap_or(u32::MAX);
                 if let Some(filter) = &mut self.filter
                     && !filter(bytes, original_len)

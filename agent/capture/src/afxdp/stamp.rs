@@ -78,6 +78,46 @@ impl Converter {
     }
 }
 
+/// Frames that share a time with the one before them, in a row, while a queue is fast.
+pub(super) const SHARED: u32 = 7;
+/// Frames over which the rate is measured.
+const WINDOW: u32 = 2048;
+/// A queue is fast that has a window in this time: 2 million frames a second. Its frames then
+/// are 0.5 microseconds apart at most, in runs of the driver of 64.
+const FAST_NS: u64 = 1_024_000;
+
+/// Whether frames come so fast that a clock read for each costs more than it tells: it is a
+/// fifth of what the kernel does for a frame.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pace {
+    fast: bool,
+    frames: u32,
+    since: MonoNanos,
+}
+
+impl Pace {
+    /// After so many further frames, the last of them of this time: `Some` on a change.
+    pub(super) fn saw(&mut self, frames: usize, newest: MonoNanos) -> Option<bool> {
+        self.frames = self
+            .frames
+            .saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
+        if self.frames < WINDOW {
+            return None;
+        }
+        let took = newest.since(self.since).saturating_mul(WINDOW.into());
+        let per_window = took / u64::from(self.frames);
+        let fast = per_window <= FAST_NS && newest.0 != 0;
+        (self.frames, self.since) = (0, newest);
+        (std::mem::replace(&mut self.fast, fast) != fast).then_some(fast)
+    }
+
+    /// Before sleeping: whether it was fast, which it is no more.
+    pub(super) fn rest(&mut self) -> bool {
+        self.frames = 0;
+        std::mem::take(&mut self.fast)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +169,36 @@ mod tests {
         set(1_000 + 3 * REFRESH_NS, -3_041);
         let at = MonoNanos(1_000 + 3 * REFRESH_NS);
         assert_eq!(converter.wall(at).0, at.0 - 3_041);
+    }
+
+    #[test]
+    fn a_queue_is_fast_from_two_million_frames_a_second() {
+        // Runs of 64 frames, each so many ns after the one before.
+        let run = |pace: &mut Pace, at: &mut u64, runs: u32, every_ns: u64| {
+            let mut changes = Vec::new();
+            for _ in 0..runs {
+                *at += every_ns;
+                changes.extend(pace.saw(64, MonoNanos(*at)));
+            }
+            changes
+        };
+        let (mut pace, mut at) = (Pace::default(), 1_000_000_000);
+        // The first window begins at no known time.
+        assert_eq!(run(&mut pace, &mut at, 100, 33_000), []);
+        assert_eq!(run(&mut pace, &mut at, 100, 31_000), [true]);
+        assert_eq!(run(&mut pace, &mut at, 100, 31_000), []);
+        assert_eq!(run(&mut pace, &mut at, 100, 33_000), [false]);
+        assert_eq!(run(&mut pace, &mut at, 100, 10_000), [true]);
+        assert!(pace.rest() && !pace.rest());
+        // After a pause the first window is not fast.
+        at += 1_000_000;
+        assert_eq!(run(&mut pace, &mut at, 32, 10_000), []);
+        assert_eq!(run(&mut pace, &mut at, 32, 10_000), [true]);
+        // A driver without times.
+        let mut pace = Pace::default();
+        for _ in 0..1000 {
+            assert_eq!(pace.saw(256, MonoNanos(0)), None);
+        }
     }
 
     #[test]
