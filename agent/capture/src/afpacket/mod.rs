@@ -18,6 +18,7 @@
 mod open;
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use base::{Frame, WallNanos};
@@ -216,6 +217,13 @@ impl AfPacketSource {
     fn gone(&self) -> SourceError {
         // ENODEV
         self.failed(io::Error::from_raw_os_error(19))
+    }
+}
+
+/// Readable when a block is ready: for waiting on several sources at once.
+impl AsFd for AfPacketSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 }
 
