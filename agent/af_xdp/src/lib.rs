@@ -30,6 +30,7 @@ mod error;
 mod memory;
 mod receive;
 mod ring;
+mod rings;
 mod send;
 mod socket;
 mod umem;

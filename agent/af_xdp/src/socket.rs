@@ -11,6 +11,7 @@ use crate::error::{Error, Step};
 use crate::memory::Mapping;
 use crate::receive::Part;
 use crate::ring::{Consumer, Mapped, Producer};
+use crate::rings::{Rings, Slots};
 use crate::umem::{Chunk, KERNEL_HEADROOM, Place, Umem};
 
 /// How often, and after what pause, a queue that is taken is asked for again: 100 ms in all.
@@ -420,97 +421,6 @@ fn register(fd: BorrowedFd<'_>, options: &Options) -> Result<(Umem, Vec<Chunk>),
     })?;
     Umem::new(memory, chunks, options.chunk_bytes)
         .ok_or(Error::Options("the chunks do not fit the memory"))
-}
-
-/// Slots of each ring.
-#[derive(Debug)]
-struct Slots {
-    fill: u32,
-    completion: u32,
-    receive: u32,
-    /// 0: no such ring.
-    send: u32,
-}
-
-impl Slots {
-    fn of(options: &Options) -> Self {
-        let fill = options.receive_chunks.next_power_of_two();
-        let send = match options.send_chunks {
-            0 => 0,
-            chunks => chunks.next_power_of_two(),
-        };
-        Self {
-            fill,
-            // The kernel wants one even where nothing is sent.
-            completion: send.max(1),
-            receive: match options.receive_slots {
-                0 => fill,
-                slots => slots,
-            },
-            send,
-        }
-    }
-}
-
-struct Rings {
-    fill: Mapped<u64>,
-    completion: Mapped<u64>,
-    receive: Mapped<libc::xdp_desc>,
-    send: Option<Mapped<libc::xdp_desc>>,
-}
-
-impl Rings {
-    fn make(fd: BorrowedFd<'_>, slots: &Slots) -> io::Result<Self> {
-        for (option, slots) in [
-            (libc::XDP_UMEM_FILL_RING, slots.fill),
-            (libc::XDP_UMEM_COMPLETION_RING, slots.completion),
-            (libc::XDP_RX_RING, slots.receive),
-            (libc::XDP_TX_RING, slots.send),
-        ] {
-            if slots > 0 {
-                set(fd, libc::SOL_XDP, option, &slots)?;
-            }
-        }
-        let none = || libc::xdp_ring_offset {
-            producer: 0,
-            consumer: 0,
-            desc: 0,
-            flags: 0,
-        };
-        let empty = libc::xdp_mmap_offsets {
-            rx: none(),
-            tx: none(),
-            fr: none(),
-            cr: none(),
-        };
-        let (offsets, filled) = get(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, empty)?;
-        if filled < size_of::<libc::xdp_mmap_offsets>() {
-            // Before Linux 5.4 there were no flags, and no need-wakeup.
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        let fill = libc::XDP_UMEM_PGOFF_FILL_RING as libc::off_t;
-        let completion = libc::XDP_UMEM_PGOFF_COMPLETION_RING as libc::off_t;
-        Ok(Self {
-            fill: ring(fd, &offsets.fr, slots.fill, fill)?,
-            completion: ring(fd, &offsets.cr, slots.completion, completion)?,
-            receive: ring(fd, &offsets.rx, slots.receive, libc::XDP_PGOFF_RX_RING)?,
-            send: match slots.send {
-                0 => None,
-                slots => Some(ring(fd, &offsets.tx, slots, libc::XDP_PGOFF_TX_RING)?),
-            },
-        })
-    }
-}
-
-fn ring<T: Copy>(
-    fd: BorrowedFd<'_>,
-    offsets: &libc::xdp_ring_offset,
-    slots: u32,
-    at: libc::off_t,
-) -> io::Result<Mapped<T>> {
-    let bytes = Mapped::<T>::bytes(offsets, slots).ok_or(io::ErrorKind::InvalidData)?;
-    let mapping = Mapping::ring(fd, bytes, at)?;
-    Mapped::new(mapping, offsets, slots).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
