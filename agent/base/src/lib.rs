@@ -11,6 +11,7 @@ pub mod event;
 pub mod flow;
 pub mod frame;
 mod list;
+pub mod memory;
 pub mod output;
 pub mod stamp;
 pub mod time;
@@ -23,6 +24,7 @@ pub use flow::{
     SideSummary, TcpClass, TcpClasses,
 };
 pub use frame::{Frame, LinkType, Passage};
+pub use memory::{Memory, PlainMemory};
 pub use output::{
     Counter, Gauge, LossTotals, Output, ProbeResult, Protocol, Quantity, Sample, SessionEvent,
     Verdict, Why,

@@ -5,6 +5,7 @@
 //! that names operation and object (see [`call`]); calls on the packet path return the bare
 //! error number and never allocate. Times are nanoseconds; lengths are bytes.
 
+pub mod cache;
 pub mod call;
 pub mod clock;
 mod control;

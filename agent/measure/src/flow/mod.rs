@@ -7,6 +7,7 @@
 
 pub(crate) mod datagram;
 pub(crate) mod key;
+pub(crate) mod nearby;
 pub(crate) mod pool;
 pub(crate) mod record;
 pub(crate) mod table;

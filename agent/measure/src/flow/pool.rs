@@ -5,7 +5,8 @@
 //! is a cell of its own, a hole. Lists are circular and named by their tail, so that both
 //! ends are one step away.
 
-use base::WallNanos;
+use base::memory::filled;
+use base::{Memory, WallNanos};
 
 use super::time::Short;
 
@@ -100,9 +101,9 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// So many cells, allocated now.
-    pub(crate) fn new(capacity: u32) -> Self {
+    pub(crate) fn new(capacity: u32, memory: &impl Memory) -> Self {
         let capacity = capacity.clamp(16, NONE - 1);
-        let mut cells = vec![Cell::default(); capacity as usize].into_boxed_slice();
+        let mut cells = filled(memory, capacity as usize, Cell::default());
         let mut free = NONE;
         for at in (0..capacity).rev() {
             cells[at as usize].next = free;
@@ -133,10 +134,12 @@ impl Pool {
         self.cells.get(tail.next as usize)
     }
 
-    /// For warming the cache: the cell that the next ACK will look at first.
+    /// Begins to load what the next segment and the next ACK of a list will need.
     #[inline]
-    pub(crate) fn touch(&self, list: List) -> u32 {
-        self.cells.get(list.0 as usize).map_or(0, |cell| cell.next)
+    pub(crate) fn fetch(&self, list: List, memory: &impl Memory) {
+        if let Some(tail) = self.cells.get(list.0 as usize) {
+            memory.fetch(tail);
+        }
     }
 
     fn take(&mut self, cell: Cell) -> Option<u32> {
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_list_is_a_queue_and_gives_its_cells_back() {
-        let mut pool = Pool::new(64);
+        let mut pool = Pool::new(64, &base::PlainMemory);
         let (mut a, mut b) = (List::EMPTY, List::EMPTY);
         for round in 0..10 {
             for n in 0..12 {
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_full_pool_counts_and_takes_from_the_list_that_grows() {
-        let mut pool = Pool::new(16);
+        let mut pool = Pool::new(16, &base::PlainMemory);
         let (mut greedy, mut other) = (List::EMPTY, List::EMPTY);
         for n in 0..100 {
             pool.push(&mut greedy, cell(n, n + 1));
@@ -316,7 +319,7 @@ mod tests {
 
     #[test]
     fn splitting_keeps_order_and_circle() {
-        let mut pool = Pool::new(16);
+        let mut pool = Pool::new(16, &base::PlainMemory);
         let mut list = List::EMPTY;
         pool.push(&mut list, cell(10, 20));
         assert!(pool.split(&mut list, 15));

@@ -3,19 +3,25 @@
 use base::WallNanos;
 
 /// 48 bits with the alignment of a `u16`.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct U48([u16; 3]);
+#[derive(Copy, Clone, Debug, Default)]
+#[repr(C, packed(2))]
+pub(crate) struct U48 {
+    low: u32,
+    high: u16,
+}
 
 impl U48 {
     #[inline]
     pub(crate) const fn new(value: u64) -> Self {
-        Self([value as u16, (value >> 16) as u16, (value >> 32) as u16])
+        Self {
+            low: value as u32,
+            high: (value >> 32) as u16,
+        }
     }
 
     #[inline]
     pub(crate) const fn get(self) -> u64 {
-        let [low, middle, high] = self.0;
-        low as u64 | (middle as u64) << 16 | (high as u64) << 32
+        self.low as u64 | (self.high as u64) << 32
     }
 
     /// Counts on; 2^48 is farther than a flow gets.
@@ -28,7 +34,7 @@ impl U48 {
 /// A capture time: nanoseconds modulo 2^48 (78 hours). Differences are right as long as they
 /// are less than half of that, which the flows' time-outs see to; a side that was silent for
 /// longer may look younger than it is.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Short(U48);
 
 impl Short {

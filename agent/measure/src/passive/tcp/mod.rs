@@ -7,12 +7,13 @@
 
 mod classify;
 mod outstanding;
+mod plain;
 mod repeats;
 pub(crate) mod state;
 mod tcptrace;
 
 use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses, WallNanos};
-use wire::decode::{Packet, TcpHeader};
+use wire::decode::TcpHeader;
 
 use classify::Segment;
 use outstanding::Finding;
@@ -68,9 +69,9 @@ pub(crate) fn begins_anew(flow: &TcpFlow, sender: Sender, tcp: &TcpHeader) -> bo
 }
 
 impl TcpFlow {
-    /// One segment. `initial_rtt_ns` is the record's, `flow` its place; the classes come back, the rest goes to
+    /// One segment. `initial_rtt_ns` is the record's, `flow` its place, `len` the octets of payload; the classes come back, the rest goes to
     /// `show`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn segment(
         &mut self,
         shared: &mut Shared,
@@ -78,21 +79,36 @@ impl TcpFlow {
         flow: u32,
         sender: Sender,
         at: WallNanos,
-        packet: &Packet,
+        len: u32,
         tcp: &TcpHeader,
         show: &mut impl FnMut(Shown),
     ) -> TcpClasses {
-        let segment = Segment {
-            tcp,
-            len: packet.payload_len,
-            at,
-        };
+        let segment = Segment { tcp, len, at };
+        if plain::is_plain(self, sender, &segment) {
+            plain::take(self, shared, flow, sender, &segment, show);
+            return TcpClasses::NONE;
+        }
+        self.any_segment(shared, initial_rtt_ns, flow, sender, &segment, show)
+    }
+
+    /// A segment that may be anything.
+    #[inline(never)]
+    fn any_segment(
+        &mut self,
+        shared: &mut Shared,
+        initial_rtt_ns: &mut u32,
+        flow: u32,
+        sender: Sender,
+        segment: &Segment<'_>,
+        show: &mut impl FnMut(Shown),
+    ) -> TcpClasses {
+        let tcp = segment.tcp;
         if tcp.has(TcpHeader::SYN) {
             self.syn(sender, tcp);
         } else if *initial_rtt_ns == 0 && tcp.has(TcpHeader::ACK) {
-            *initial_rtt_ns = self.initial_rtt(sender, &segment);
+            *initial_rtt_ns = self.initial_rtt(sender, segment);
         }
-        let classes = classify::classify(self, sender, &segment, *initial_rtt_ns);
+        let classes = classify::classify(self, sender, segment, *initial_rtt_ns);
         let Shared {
             pool,
             no_sample,
@@ -106,34 +122,24 @@ impl TcpFlow {
                 }
             });
         }
-        let mut find = |finding| match finding {
-            Finding::Rtt(method, leg, ns) => show(Shown::Rtt(method, leg, ns)),
-            Finding::Loss(sender, place, segments) => show(Shown::Loss(sender, place, segments)),
-            Finding::Late(bytes, ns) => show(Shown::Late(bytes, ns)),
-            Finding::BlackHole => show(Shown::BlackHole),
-            Finding::Repeated(seq) => repeats.put(flow, seq),
-            Finding::Disproved(seq) => _ = repeats.take(flow, seq),
-            Finding::Ambiguous => no_sample[NoSample::Ambiguous.index()] += 1,
-            Finding::AfterLoss => no_sample[NoSample::AfterLoss.index()] += 1,
-            Finding::ClockBack => no_sample[NoSample::ClockBack.index()] += 1,
-        };
+        let mut find = |finding| sort(finding, flow, no_sample, repeats, show);
         if tcp.has(TcpHeader::ACK) {
-            outstanding::acknowledge(self, pool, sender, &segment, &mut find);
+            outstanding::acknowledge(self, pool, sender, segment, &mut find);
         }
         let overlap = outstanding::sent(
             self,
             pool,
             sender,
-            &segment,
+            segment,
             classes,
             *initial_rtt_ns,
             &mut find,
         );
         let shown = match shared.classifier {
             Classifier::Tshark => classes,
-            Classifier::Tcptrace => tcptrace::classify(self, sender, &segment, overlap),
+            Classifier::Tcptrace => tcptrace::classify(self, sender, segment, overlap),
         };
-        classify::remember(self, sender, &segment, classes);
+        classify::remember(self, sender, segment, classes);
         if tcp.options & TcpHeader::TIMESTAMPS != 0 {
             self.sides[sender.index()].tsval = tcp.tsval;
         }
@@ -176,6 +182,28 @@ impl TcpFlow {
     /// Whether both ends have said that they are done.
     pub(crate) const fn is_closed(&self, tcp: &TcpHeader) -> bool {
         tcp.has(TcpHeader::RST) || (self.notes[0].has(Notes::FIN) && self.notes[1].has(Notes::FIN))
+    }
+}
+
+/// Where a finding goes.
+#[inline]
+fn sort(
+    finding: Finding,
+    flow: u32,
+    no_sample: &mut [u64; NoSample::COUNT],
+    repeats: &mut Repeats,
+    show: &mut impl FnMut(Shown),
+) {
+    match finding {
+        Finding::Rtt(method, leg, ns) => show(Shown::Rtt(method, leg, ns)),
+        Finding::Loss(sender, place, segments) => show(Shown::Loss(sender, place, segments)),
+        Finding::Late(bytes, ns) => show(Shown::Late(bytes, ns)),
+        Finding::BlackHole => show(Shown::BlackHole),
+        Finding::Repeated(seq) => repeats.put(flow, seq),
+        Finding::Disproved(seq) => _ = repeats.take(flow, seq),
+        Finding::Ambiguous => no_sample[NoSample::Ambiguous.index()] += 1,
+        Finding::AfterLoss => no_sample[NoSample::AfterLoss.index()] += 1,
+        Finding::ClockBack => no_sample[NoSample::ClockBack.index()] += 1,
     }
 }
 

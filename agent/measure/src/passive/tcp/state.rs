@@ -197,6 +197,19 @@ impl TcpFlow {
         }
     }
 
+    /// One frame more.
+    #[inline]
+    pub(crate) fn count(&mut self, sender: Sender, bytes: u64, packets: u32, packet_bytes: u32) {
+        let side = &mut self.sides[sender.index()];
+        side.bytes.add(bytes);
+        side.packets.add(u64::from(packets));
+        let size = packet_bytes.min(0xffff) as u16;
+        if size > side.largest {
+            side.largest = size;
+            self.notes[sender.index()].set(Notes::FULL_PASSES, false);
+        }
+    }
+
     /// Takes what the SYNs say.
     pub(crate) fn syn(&mut self, sender: Sender, tcp: &TcpHeader) {
         let s = sender.index();
@@ -223,19 +236,6 @@ impl TcpFlow {
 }
 
 impl Side {
-    /// One frame more.
-    #[inline]
-    pub(crate) fn count(&mut self, bytes: u64, packets: u32, packet_bytes: u32) -> bool {
-        self.bytes.add(bytes);
-        self.packets.add(u64::from(packets));
-        let size = packet_bytes.min(0xffff) as u16;
-        let larger = size > self.largest;
-        if larger {
-            self.largest = size;
-        }
-        larger
-    }
-
     /// One more round trip to the peer.
     #[inline]
     pub(crate) fn smooth(&mut self, ns: u64) {

@@ -1,0 +1,155 @@
+//! Packets between decoding and their flows.
+
+use base::Address;
+use wire::decode::{Packet, PacketFlags, TcpHeader, Transport};
+
+use crate::flow::key::Key;
+use crate::flow::table::Located;
+
+/// Frames that are worked on at once.
+pub(super) const BATCH: usize = 32;
+
+/// The key of a packet, and whether its source is the key's higher end.
+#[inline]
+pub(super) fn key(packet: &Packet) -> (Key, bool) {
+    Key::of(
+        (packet.source, packet.source_port),
+        (packet.destination, packet.destination_port),
+        packet.protocol,
+    )
+}
+
+/// A batch on its way; kept, so that nobody has to blank it.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) keys: [Key; BATCH],
+    pub(super) located: [Located; BATCH],
+    pub(super) lines: [Line; BATCH],
+    /// Whether a line is a TCP segment; else the packet is in `others`.
+    pub(super) is_tcp: [bool; BATCH],
+    /// What is not TCP, in the places of its lines.
+    pub(super) others: [Packet; BATCH],
+    pub(super) len: usize,
+}
+
+/// What is kept of a packet until its flow is found.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Line {
+    pub(super) tcp: TcpHeader,
+    pub(super) ip_len: u32,
+    pub(super) payload_len: u32,
+    pub(super) ip_id: u16,
+    pub(super) ttl: u8,
+    /// Which frame.
+    pub(super) at: u8,
+    /// Whether its source is the key's higher end.
+    pub(super) from_higher: bool,
+}
+
+/// The packet that may begin a flow.
+pub(super) enum Opening<'a> {
+    Tcp(&'a TcpHeader),
+    Other(&'a Packet),
+}
+
+/// What tells copies of a packet from repetitions, beside its transport header.
+#[derive(Copy, Clone, Debug)]
+pub(in crate::passive) struct Ids {
+    pub(in crate::passive) ip_id: u16,
+    pub(in crate::passive) ttl: u8,
+    pub(in crate::passive) payload_len: u32,
+}
+
+impl Line {
+    #[inline(always)]
+    pub(super) fn new(packet: &Packet, at: usize, from_higher: bool, tcp: TcpHeader) -> Self {
+        Self {
+            tcp,
+            ip_len: packet.ip_len,
+            payload_len: packet.payload_len,
+            ip_id: packet.ip_id,
+            ttl: packet.ttl,
+            // A batch has fewer than 256 frames.
+            at: at as u8,
+            from_higher,
+        }
+    }
+
+    #[inline]
+    pub(super) const fn ids(&self) -> Ids {
+        Ids {
+            ip_id: self.ip_id,
+            ttl: self.ttl,
+            payload_len: self.payload_len,
+        }
+    }
+}
+
+impl Batch {
+    pub(super) const fn new() -> Self {
+        Self {
+            keys: [Key::EMPTY; BATCH],
+            located: [Located::NOWHERE; BATCH],
+            lines: [Line::EMPTY; BATCH],
+            is_tcp: [false; BATCH],
+            others: [NOTHING; BATCH],
+            len: 0,
+        }
+    }
+
+    /// Takes a packet; a batch has room for every frame that it is made of.
+    #[inline]
+    pub(super) fn put(&mut self, key: Key, line: Line, is_tcp: bool) {
+        let slot = self.len;
+        if slot < BATCH {
+            self.keys[slot] = key;
+            self.lines[slot] = line;
+            self.is_tcp[slot] = is_tcp;
+            self.len = slot + 1;
+        }
+    }
+}
+
+impl Line {
+    const EMPTY: Self = Self {
+        tcp: NO_TCP,
+        ip_len: 0,
+        payload_len: 0,
+        ip_id: 0,
+        ttl: 0,
+        at: 0,
+        from_higher: false,
+    };
+}
+
+const NO_TCP: TcpHeader = TcpHeader {
+    seq: 0,
+    ack: 0,
+    tsval: 0,
+    tsecr: 0,
+    sack: (0, 0),
+    window: 0,
+    flags: 0,
+    options: 0,
+    mss: 0,
+    scale: 0,
+};
+
+/// What stands in a batch's free places.
+const NOTHING: Packet = Packet {
+    source: Address { high: 0, low: 0 },
+    destination: Address { high: 0, low: 0 },
+    source_port: 0,
+    destination_port: 0,
+    protocol: 0,
+    ttl: 0,
+    ip_id: 0,
+    flags: PacketFlags::none(),
+    fragment_id: 0,
+    tunnel_id: 0,
+    ip_len: 0,
+    payload_len: 0,
+    payload_at: 0,
+    payload_captured: 0,
+    transport: Transport::Other,
+};

@@ -1,0 +1,189 @@
+//! How flows come and go.
+
+use base::{FlowEnd, FlowKey, Frame, Memory, Observation, Passage, Sender, WallNanos};
+use wire::decode::{TcpHeader, Transport};
+
+use super::batch::Opening;
+use super::{Analyser, observation};
+use crate::flow::datagram::Datagram;
+use crate::flow::key::Key;
+use crate::flow::record::{Body, Record};
+use crate::flow::table::{Inserted, Located};
+use crate::flow::wheel::Due;
+use crate::passive::Options;
+use crate::passive::datagram::{DatagramState, Kind, Ports};
+use crate::passive::tcp::TcpFlow;
+
+/// How soon a flow is looked at first.
+const FIRST_LOOK_NS: u64 = 4 << 30;
+/// How long a closed flow stays for what is still under way.
+const LINGER_NS: u64 = 2_000_000_000;
+
+impl<M: Memory> Analyser<M> {
+    /// A flow that was not in the table.
+    #[expect(clippy::too_many_arguments, reason = "one packet and where it belongs")]
+    #[inline(never)]
+    pub(super) fn begin(
+        &mut self,
+        frame: &Frame<'_>,
+        opening: &Opening<'_>,
+        key: Key,
+        located: Located,
+        from_higher: bool,
+        number: u64,
+        emit: &mut impl FnMut(u64, Observation),
+    ) -> Option<u32> {
+        let place = match self.table.insert(key, located) {
+            Inserted::At(place) => {
+                self.wheel
+                    .add(&mut self.table, place, frame.at, FIRST_LOOK_NS);
+                place
+            }
+            Inserted::Full { victim } => {
+                let victim = victim?;
+                self.end(victim, FlowEnd::Evicted, number, emit);
+                if !self.table.replace(victim, key, located) {
+                    return None;
+                }
+                victim
+            }
+        };
+        self.start(place, frame, opening, from_higher);
+        Some(place)
+    }
+
+    /// Fills in a fresh record.
+    fn start(&mut self, place: u32, frame: &Frame<'_>, opening: &Opening<'_>, from_higher: bool) {
+        let near_is_higher = if source_is_near(frame, opening) {
+            from_higher
+        } else {
+            !from_higher
+        };
+        let [lower, higher] = self.table.record(place).key.ends();
+        let (near, remote) = if near_is_higher {
+            (higher, lower)
+        } else {
+            (lower, higher)
+        };
+        let group = self.options.groups.of(near, remote);
+        let body = match opening {
+            Opening::Tcp(_) => Body::Tcp(TcpFlow::NEW),
+            Opening::Other(packet) => {
+                let ports = Ports {
+                    quic: &self.options.quic_ports,
+                    stamp: &self.options.stamp_ports,
+                };
+                let kind = Kind::of(packet, &ports);
+                Body::Datagram(Datagram::new(DatagramState::new(kind)))
+            }
+        };
+        self.counters.flows += 1;
+        self.table
+            .record_mut(place)
+            .begin(frame.at, near_is_higher, group, body);
+    }
+
+    /// The ports of an old connection begin a new one.
+    #[cold]
+    pub(super) fn reuse(
+        &mut self,
+        place: u32,
+        frame: &Frame<'_>,
+        opening: &Opening<'_>,
+        from_higher: bool,
+        number: u64,
+        emit: &mut impl FnMut(u64, Observation),
+    ) {
+        self.end(place, FlowEnd::Reused, number, emit);
+        self.start(place, frame, opening, from_higher);
+    }
+
+    /// Says that a flow ends, and frees what it holds but its place.
+    pub(super) fn end(
+        &mut self,
+        place: u32,
+        end: FlowEnd,
+        number: u64,
+        emit: &mut impl FnMut(u64, Observation),
+    ) {
+        let record = self.table.record_mut(place);
+        let (flow_key, group) = (FlowKey(place), record.group);
+        if let Body::Tcp(flow) = &mut record.body {
+            flow.end(&mut self.shared, &mut |shown| {
+                emit(number, observation(shown, flow_key, group, Sender::Near, 0));
+            });
+        }
+        self.counters.ended[end.index()] += 1;
+        let summary = record.summary(place);
+        emit(number, Observation::Ended { summary, end });
+    }
+
+    pub(super) fn expire(
+        &mut self,
+        now: WallNanos,
+        budget: usize,
+        emit: &mut impl FnMut(u64, Observation),
+    ) {
+        let Self {
+            table,
+            wheel,
+            shared,
+            counters,
+            options,
+            ..
+        } = self;
+        let number = counters.frames;
+        wheel.turn(table, now, budget, |table, place| {
+            let record = table.record_mut(place);
+            let (end, life_ns) = life(record, options);
+            let quiet_ns = now.0.saturating_sub(record.last_ns);
+            if quiet_ns < life_ns {
+                return Due::Keep {
+                    after_ns: life_ns - quiet_ns,
+                };
+            }
+            let (flow_key, group) = (FlowKey(place), record.group);
+            if let Body::Tcp(flow) = &mut record.body {
+                flow.end(shared, &mut |shown| {
+                    emit(number, observation(shown, flow_key, group, Sender::Near, 0));
+                });
+            }
+            counters.ended[end.index()] += 1;
+            let summary = record.summary(place);
+            emit(number, Observation::Ended { summary, end });
+            Due::Remove
+        });
+    }
+}
+
+/// How a flow will end, and how long it may be quiet.
+fn life(record: &Record, options: &Options) -> (FlowEnd, u64) {
+    if record.is_closed() {
+        return (FlowEnd::Closed, LINGER_NS);
+    }
+    let answered = match &record.body {
+        Body::Tcp(flow) => flow.sides.iter().all(|side| side.packets.get() > 0),
+        Body::Datagram(flow) => flow.is_answered(),
+    };
+    let life_ns = if answered {
+        options.idle_ns
+    } else {
+        options.unanswered_ns
+    };
+    (FlowEnd::Idle, life_ns)
+}
+
+/// Whether the packet that begins a flow comes from the near end.
+fn source_is_near(frame: &Frame<'_>, opening: &Opening<'_>) -> bool {
+    match frame.passage {
+        Passage::Sent => true,
+        Passage::Received => false,
+        // The initiator is near, and an answer is not from it.
+        Passage::Unknown => match opening {
+            Opening::Tcp(tcp) => !tcp.has(TcpHeader::SYN | TcpHeader::ACK),
+            Opening::Other(packet) => {
+                !matches!(packet.transport, Transport::Echo { reply: true, .. })
+            }
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! One packet of one flow.
+
+use base::{FlowKey, Frame, Memory, Observation, TcpClass};
+use wire::decode::{Packet, PacketFlags, TcpHeader};
+
+use super::batch::{Line, Opening};
+use super::{Analyser, observation};
+use crate::flow::record::Body;
+use crate::passive::Duplicates;
+use crate::passive::tcp;
+
+/// What a frame is on the wire.
+#[derive(Copy, Clone)]
+struct Size {
+    /// Wire packets: more than one if the stack had merged or not yet cut them.
+    segments: u32,
+    /// Octets of their IP packets.
+    bytes: u64,
+    /// Octets of the largest of them.
+    packet_bytes: u32,
+}
+
+impl Size {
+    #[inline(always)]
+    fn of(frame: &Frame<'_>, line: &Line) -> Self {
+        let each = u32::from(frame.segment_bytes);
+        if each == 0 || line.payload_len <= each {
+            return Self {
+                segments: 1,
+                bytes: u64::from(line.ip_len),
+                packet_bytes: line.ip_len,
+            };
+        }
+        let segments = line.payload_len.div_ceil(each);
+        let headers = line.ip_len.saturating_sub(line.payload_len);
+        Self {
+            segments,
+            bytes: u64::from(line.ip_len) + u64::from(segments - 1) * u64::from(headers),
+            packet_bytes: headers + each,
+        }
+    }
+}
+
+impl<M: Memory> Analyser<M> {
+    /// A TCP segment. Part of the loop over frames: what was decoded stays in registers.
+    #[inline(always)]
+    pub(super) fn tcp(
+        &mut self,
+        frame: &Frame<'_>,
+        line: &Line,
+        place: u32,
+        first: u64,
+        emit: &mut impl FnMut(u64, Observation),
+    ) {
+        let tcp = &line.tcp;
+        let number = first + u64::from(line.at);
+        self.counters.measured += 1;
+        let apart = self.options.duplicates == Duplicates::Apart;
+        if apart && self.recent.saw_segment(place, line.ids(), tcp, frame.at) {
+            self.duplicate(place, line.from_higher, number, emit);
+            return;
+        }
+        let size = Size::of(frame, line);
+        self.counters.packets += u64::from(size.segments);
+        let anew = tcp.any(TcpHeader::SYN) && self.begins_anew(place, line.from_higher, tcp);
+        if anew {
+            let opening = Opening::Tcp(tcp);
+            self.reuse(place, frame, &opening, line.from_higher, number, emit);
+        }
+        let record = self.table.record_mut(place);
+        record.last_ns = frame.at.0;
+        let sender = record.sender(line.from_higher);
+        let (key, group) = (FlowKey(place), record.group);
+        let Body::Tcp(flow) = &mut record.body else {
+            return;
+        };
+        flow.count(sender, size.bytes, size.segments, size.packet_bytes);
+        let mut classes = flow.segment(
+            &mut self.shared,
+            &mut record.initial_rtt_ns,
+            place,
+            sender,
+            frame.at,
+            line.payload_len,
+            tcp,
+            &mut |shown| {
+                emit(
+                    number,
+                    observation(shown, key, group, sender, size.packet_bytes),
+                );
+            },
+        );
+        if anew {
+            classes.insert(TcpClass::PortReuse);
+        }
+        if !classes.is_empty() {
+            if tcp::is_retransmission(classes) {
+                let side = &mut flow.sides[sender.index()];
+                side.retransmissions = side.retransmissions.saturating_add(1);
+            }
+            emit(
+                number,
+                Observation::Tcp {
+                    flow: key,
+                    group,
+                    sender,
+                    classes,
+                    segments: size.segments,
+                },
+            );
+        }
+        if tcp.any(TcpHeader::FIN | TcpHeader::RST) && flow.is_closed(tcp) {
+            record.close();
+        }
+    }
+
+    /// A datagram, an echo, a later fragment, or another protocol's packet.
+    #[inline(never)]
+    pub(super) fn other(
+        &mut self,
+        frame: &Frame<'_>,
+        line: &Line,
+        packet: &Packet,
+        place: u32,
+        first: u64,
+        emit: &mut impl FnMut(u64, Observation),
+    ) {
+        let number = first + u64::from(line.at);
+        self.counters.measured += 1;
+        let apart = self.options.duplicates == Duplicates::Apart;
+        let whole = !packet.flags.has(PacketFlags::FRAGMENT);
+        if apart && whole && self.recent.saw_datagram(place, line.ids(), frame.at) {
+            self.duplicate(place, line.from_higher, number, emit);
+            return;
+        }
+        let size = Size::of(frame, line);
+        self.counters.packets += u64::from(size.segments);
+        let record = self.table.record_mut(place);
+        record.last_ns = frame.at.0;
+        let sender = record.sender(line.from_higher);
+        let (key, group) = (FlowKey(place), record.group);
+        let flow = match &mut record.body {
+            // A later fragment of a segment: octets and no more.
+            Body::Tcp(flow) => {
+                flow.count(sender, size.bytes, size.segments, size.packet_bytes);
+                return;
+            }
+            Body::Datagram(flow) => flow,
+        };
+        flow.count(sender, size.bytes, size.segments, size.packet_bytes);
+        let from = packet.payload_at as usize;
+        let to = from + packet.payload_captured as usize;
+        let payload = frame.bytes.get(from..to).unwrap_or_default();
+        let mut learnt = None;
+        flow.state.packet(
+            frame.at,
+            sender,
+            packet,
+            payload,
+            &mut self.datagrams,
+            &mut |method, leg, ns| {
+                learnt = Some((leg, ns));
+                let rtt = Observation::Rtt {
+                    flow: key,
+                    group,
+                    method,
+                    leg,
+                    ns,
+                };
+                emit(number, rtt);
+            },
+        );
+        if let Some((leg, ns)) = learnt {
+            flow.smooth(leg, ns);
+        }
+    }
+
+    #[cold]
+    fn begins_anew(&self, place: u32, from_higher: bool, header: &TcpHeader) -> bool {
+        let record = self.table.record(place);
+        match &record.body {
+            Body::Tcp(flow) => tcp::begins_anew(flow, record.sender(from_higher), header),
+            Body::Datagram(_) => false,
+        }
+    }
+}
