@@ -29,9 +29,9 @@ impl Socket {
             while frames < limit
                 && let Some(descriptor) = self.receive.peek(self.parts_len())
             {
-                // A frame longer than the ring never ends: cut it, rather than wait for ever.
-                let full = self.parts.len() + 1 == self.parts.capacity();
-                let last = descriptor.options & libc::XDP_PKT_CONTD == 0 || full;
+                // A frame that fills the ring never ends: cut it, rather than wait for ever.
+                let endless = whole == 0 && self.parts.len() + 1 == self.slots;
+                let last = descriptor.options & libc::XDP_PKT_CONTD == 0 || endless;
                 let span = self.umem.span(descriptor.addr, descriptor.len);
                 if let Some(span) = span {
                     self.umem.prefetch(span);
@@ -45,12 +45,9 @@ impl Socket {
                     frames += 1;
                     whole = self.parts.len();
                 }
-                if full {
-                    break;
-                }
             }
-            // Only the beginning of a frame was known: look whether there is more of it now.
-            let again = if frames == 0 && filled > 0 {
+            // What was known is used up: look again, so that less than `limit` means all.
+            let again = if frames < limit {
                 self.receive.filled(u32::MAX)
             } else {
                 filled
@@ -262,3 +259,6 @@ impl<'a> Chunks<'a> {
         self.bytes(before).try_into().ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,15 +120,16 @@ pub struct Socket {
     pub(crate) umem: Umem,
     /// Chunks to send with.
     pub(crate) free: Vec<Chunk>,
-    /// The descriptors of the present batch.
+    /// The descriptors of the present batch, and how many the receive ring can hold.
     pub(crate) parts: Vec<Part>,
+    pub(crate) slots: usize,
     /// Descriptors that did not fit the memory.
     pub(crate) invalid: u64,
     pub(crate) multi_buffer: bool,
     /// All chunks to send with, wherever they are.
     pub(crate) send_chunks: usize,
-    queue: u32,
-    obtained: Obtained,
+    pub(crate) queue: u32,
+    pub(crate) obtained: Obtained,
 }
 
 impl Socket {
@@ -170,6 +171,7 @@ impl Socket {
             umem,
             free: to_send,
             parts: Vec::with_capacity(slots.receive as usize),
+            slots: slots.receive as usize,
             invalid: 0,
             multi_buffer: options.multi_buffer,
             send_chunks: options.send_chunks as usize,
