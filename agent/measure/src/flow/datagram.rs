@@ -1,6 +1,6 @@
-//! What is kept of a flow that is not TCP: counts, a smoothed round trip, its estimator.
+//! What is kept of a flow that is not TCP: counts and its estimator.
 
-use base::{Leg, Sender, SideSummary};
+use base::{Sender, SideSummary};
 
 use super::time::U48;
 use crate::passive::datagram::{DatagramState, Kind};
@@ -16,8 +16,6 @@ struct Side {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Datagram {
     sides: [Side; 2],
-    /// Of the leg behind the end that answers, by [`Leg::index`]; 0: none.
-    rtt_ns: [u32; 2],
     pub(crate) state: DatagramState,
 }
 
@@ -31,7 +29,6 @@ impl Datagram {
                 packets: U48::new(0),
                 largest: 0,
             }; 2],
-            rtt_ns: [0; 2],
             state,
         }
     }
@@ -44,23 +41,21 @@ impl Datagram {
         side.largest = side.largest.max(packet_bytes.min(0xffff) as u16);
     }
 
-    pub(crate) fn smooth(&mut self, leg: Leg, ns: u64) {
-        let slot = &mut self.rtt_ns[leg.index()];
-        *slot = super::time::smoothed(*slot, ns);
-    }
-
     pub(crate) const fn is_answered(&self) -> bool {
         self.sides[0].packets.get() > 0 && self.sides[1].packets.get() > 0
     }
 
     pub(crate) fn side(&self, sender: Sender) -> SideSummary {
         let side = &self.sides[sender.index()];
-        let rtt_ns = self.rtt_ns[sender.leg_to_peer().index()];
         SideSummary {
             packets: side.packets.get(),
             bytes: side.bytes.get(),
             retransmissions: 0,
-            rtt_ns: (rtt_ns > 0).then_some(rtt_ns),
+            // Of the remote leg: who asks is mostly near.
+            rtt_ns: match sender {
+                Sender::Near => self.state.rtt_ns(),
+                Sender::Remote => None,
+            },
             mss: None,
             largest_packet_bytes: u32::from(side.largest),
         }

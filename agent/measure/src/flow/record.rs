@@ -23,7 +23,7 @@ pub(crate) struct Record {
     pub(crate) body: Body,
 }
 
-const _: () = assert!(size_of::<Record>() <= 240);
+const _: () = assert!(size_of::<Record>() == 184);
 
 /// What a protocol keeps of a flow.
 #[derive(Copy, Clone, Debug)]

@@ -151,7 +151,6 @@ impl<M: Memory> Analyser<M> {
         let from = packet.payload_at as usize;
         let to = from + packet.payload_captured as usize;
         let payload = frame.bytes.get(from..to).unwrap_or_default();
-        let mut learnt = None;
         flow.state.packet(
             frame.at,
             sender,
@@ -159,7 +158,6 @@ impl<M: Memory> Analyser<M> {
             payload,
             &mut self.datagrams,
             &mut |method, leg, ns| {
-                learnt = Some((leg, ns));
                 let rtt = Observation::Rtt {
                     flow: key,
                     group,
@@ -170,9 +168,6 @@ impl<M: Memory> Analyser<M> {
                 emit(number, rtt);
             },
         );
-        if let Some((leg, ns)) = learnt {
-            flow.smooth(leg, ns);
-        }
     }
 
     #[cold]

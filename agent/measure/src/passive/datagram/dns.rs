@@ -22,6 +22,10 @@ impl Dns {
         Self(Outstanding::new())
     }
 
+    pub(super) const fn latest_ns(&self) -> u32 {
+        self.0.latest_ns()
+    }
+
     #[inline]
     pub(super) fn packet<F: FnMut(RttMethod, Leg, u64)>(
         &mut self,

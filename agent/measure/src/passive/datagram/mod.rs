@@ -22,7 +22,7 @@ use wire::decode::{Packet, Transport};
 use wire::quic::NotQuic;
 
 /// The most that the state of one flow may take.
-pub(crate) const STATE_BYTES: usize = 112;
+pub(crate) const STATE_BYTES: usize = 84;
 
 base::closed_list! {
     /// What was seen and gave no sample; the index of a counter.
@@ -162,7 +162,7 @@ enum State {
 }
 
 const _: () = assert!(size_of::<DatagramState>() <= STATE_BYTES);
-const _: () = assert!(align_of::<DatagramState>() <= 8);
+const _: () = assert!(align_of::<DatagramState>() <= 4);
 
 /// What every estimator is handed beside its state.
 struct Seen<'a, F> {
@@ -189,6 +189,18 @@ impl DatagramState {
             Kind::Echo => State::Echo(echo::Echo::new()),
             Kind::Plain => State::Plain,
         })
+    }
+
+    /// The latest round trip, smoothed or not, in nanoseconds.
+    pub(crate) const fn rtt_ns(&self) -> Option<u32> {
+        let ns = match &self.0 {
+            State::Quic(quic) => quic.remote_ns(),
+            State::Dns(dns) => dns.latest_ns(),
+            State::Stamp(stamp) => stamp.latest_ns(),
+            State::Echo(echo) => echo.latest_ns(),
+            State::Plain => 0,
+        };
+        if ns == 0 { None } else { Some(ns) }
     }
 
     /// Takes one packet of the flow in the order of capture: when, from whom, what, and the

@@ -10,7 +10,7 @@ use base::{RttMethod, Sender, WallNanos};
 use super::{DatagramEvent, Seen};
 
 /// Requests that one flow remembers.
-const PLACES: usize = 8;
+pub(super) const PLACES: usize = 5;
 /// A request again within this time is the same packet captured twice (a mirror, two
 /// devices), not a retransmission, which no client does that soon.
 const DUPLICATE_NS: i64 = 1_000_000;
@@ -77,6 +77,11 @@ impl Outstanding {
             requests: [Request::EMPTY; PLACES],
             latest_us: 0,
         }
+    }
+
+    /// The latest round trip; 0: none yet. Saturates at 4.29 s.
+    pub(super) const fn latest_ns(&self) -> u32 {
+        self.latest_us.saturating_mul(1000)
     }
 
     /// A request with this key went by.

@@ -12,12 +12,13 @@
 //! other within [`FLIGHT_NS`]; one that comes later while nothing answered may be a
 //! retransmission, and takes the sample away.
 
-use base::{Leg, RttMethod, Sender, WallNanos};
+use base::{Leg, RttMethod, Sender};
 use wire::decode::Packet;
 use wire::quic::{ConnectionId, Header, INITIAL_DATAGRAM, Long, LongType};
 
 use super::spin::Spin;
 use super::{DatagramEvent, Seen};
+use crate::flow::time::Short;
 
 /// Where HTTP/3 servers listen.
 pub(super) const PORT: u16 = 443;
@@ -50,7 +51,7 @@ enum Phase {
 pub(super) struct Quic {
     spin: Spin,
     /// Of the phases that have a time.
-    since: u64,
+    since: Short,
     /// 0: both ports are a server's.
     server_port: u16,
     /// Digests of connection IDs; 0: not known (cut). The client's source...
@@ -69,7 +70,7 @@ impl Quic {
     pub(super) const fn new(server_port: u16) -> Self {
         Self {
             spin: Spin::new(),
-            since: 0,
+            since: Short::ZERO,
             server_port,
             client_id: 0,
             first_id: 0,
@@ -78,6 +79,10 @@ impl Quic {
             phase: Phase::Idle,
             retried: false,
         }
+    }
+
+    pub(super) const fn remote_ns(&self) -> u32 {
+        self.spin.leg_ns(Leg::Remote)
     }
 
     #[inline]
@@ -145,7 +150,7 @@ impl Quic {
         }
         match self.phase {
             Phase::Asked if begins => {
-                let gap = seen.at.delta(WallNanos(self.since));
+                let gap = self.since.until(seen.at);
                 if gap.unsigned_abs() >= FLIGHT_NS as u64 {
                     self.phase = Phase::AskedAgain;
                     seen.count(DatagramEvent::InitialRepeated);
@@ -228,7 +233,7 @@ impl Quic {
                 seen.count(DatagramEvent::HandshakeNearUnknown);
             }
             (Phase::ServerFlight, _, _) => {
-                let gap = seen.at.delta(WallNanos(self.since));
+                let gap = self.since.until(seen.at);
                 if gap.unsigned_abs() >= FLIGHT_NS as u64 && !self.retried {
                     self.phase = Phase::Done;
                     seen.count(DatagramEvent::HandshakeNearUnknown);
@@ -239,13 +244,13 @@ impl Quic {
     }
 
     fn begin<F>(&mut self, seen: &Seen<'_, F>) {
-        self.since = seen.at.0;
+        self.since = Short::of(seen.at);
         self.retried = false;
         self.phase = Phase::Asked;
     }
 
     fn flight<F>(&mut self, retried: bool, seen: &Seen<'_, F>) {
-        self.since = seen.at.0;
+        self.since = Short::of(seen.at);
         self.retried = retried;
         self.phase = Phase::ServerFlight;
     }
@@ -253,7 +258,7 @@ impl Quic {
     /// A sample from `since`, for the leg behind who sent now.
     fn emit<F: FnMut(RttMethod, Leg, u64)>(&mut self, seen: &mut Seen<'_, F>) {
         let leg = seen.sender.other().leg_to_peer();
-        match u64::try_from(seen.at.delta(WallNanos(self.since))) {
+        match u64::try_from(self.since.until(seen.at)) {
             Ok(ns) => {
                 self.spin.expect(leg, ns);
                 (seen.rtt)(RttMethod::QuicHandshake, leg, ns);

@@ -17,9 +17,10 @@
 //!    that every edge fits once it is confirmed, which is one in four of the client's: eight in a
 //!    row at its start would reach [`TRUSTED`], one in 65 536; from there the score only falls.
 
-use base::{Leg, RttMethod, Sender, WallNanos};
+use base::{Leg, RttMethod, Sender};
 
 use super::{DatagramEvent, Seen};
+use crate::flow::time::Short;
 
 const GOOD: i8 = 1;
 const BAD: i8 = -4;
@@ -31,14 +32,9 @@ const BEST: i8 = 24;
 const WORST: i8 = -100;
 
 /// A sample that says more of the gap between packets than of the path.
-const SPARSE: u64 = 0;
+const SPARSE: u32 = 0;
 /// A sample from an edge that answered nothing itself.
-const STRAY: u64 = u64::MAX;
-
-/// Signed nanoseconds.
-const fn since(at: WallNanos, earlier: u64) -> i64 {
-    at.delta(WallNanos(earlier))
-}
+const STRAY: u32 = u32::MAX;
 
 /// What is known of one side; bits.
 #[derive(Copy, Clone, Debug)]
@@ -84,11 +80,12 @@ impl Flags {
 /// One side's spin signal.
 #[derive(Copy, Clone, Debug)]
 struct Side {
-    last_at: u64,
-    edge_at: u64,
-    candidate_at: u64,
+    last_at: Short,
+    edge_at: Short,
+    candidate_at: Short,
     /// Nanoseconds from the other side's edge to this side's, or [`SPARSE`] or [`STRAY`].
-    sample: u64,
+    /// Saturates at 4.29 s.
+    sample: u32,
 }
 
 /// Both sides.
@@ -104,9 +101,9 @@ pub(super) struct Spin {
 impl Spin {
     pub(super) const fn new() -> Self {
         let side = Side {
-            last_at: 0,
-            edge_at: 0,
-            candidate_at: 0,
+            last_at: Short::ZERO,
+            edge_at: Short::ZERO,
+            candidate_at: Short::ZERO,
             sample: 0,
         };
         Self {
@@ -129,6 +126,11 @@ impl Spin {
         };
     }
 
+    /// A leg's round trip so far; 0: none.
+    pub(super) const fn leg_ns(&self, leg: Leg) -> u32 {
+        self.legs[leg.index()]
+    }
+
     /// A 1-RTT packet with this spin value.
     #[inline]
     pub(super) fn packet<F: FnMut(RttMethod, Leg, u64)>(
@@ -142,11 +144,11 @@ impl Spin {
         let side = &mut self.sides[me];
         if !flags.has(Flags::SEEN) {
             flags.set(Flags::SEEN | if spin { Flags::LEVEL } else { 0 });
-            side.last_at = seen.at.0;
+            side.last_at = Short::of(seen.at);
             return;
         }
-        let silence = since(seen.at, side.last_at);
-        side.last_at = seen.at.0;
+        let silence = side.last_at.until(seen.at);
+        side.last_at = Short::of(seen.at);
         let steady = spin == flags.has(Flags::LEVEL);
         match (steady, flags.has(Flags::CANDIDATE)) {
             (true, false) => {}
@@ -168,7 +170,7 @@ impl Spin {
         let (me, peer) = (seen.sender.index(), seen.sender.other().index());
         let round_trip = u64::from(self.legs[0]) + u64::from(self.legs[1]);
         if self.flags[me].has(Flags::EDGE)
-            && since(seen.at, self.sides[me].edge_at).unsigned_abs() < round_trip / 8
+            && self.sides[me].edge_at.until(seen.at).unsigned_abs() < round_trip / 8
         {
             // Lest an estimate that is too high holds off for ever.
             self.legs = self.legs.map(|ns| ns - ns / 16);
@@ -183,7 +185,7 @@ impl Spin {
         }
         self.flags[me].clear(Flags::SAMPLE | Flags::EARLY | Flags::PAST | Flags::SECOND);
         self.flags[me].set(Flags::CANDIDATE);
-        self.sides[me].candidate_at = seen.at.0;
+        self.sides[me].candidate_at = Short::of(seen.at);
         // RFC 9000 §17.4: the server sets its value "to be equal to the spin bit in the
         // received packet", the client "to the inverse".
         let Some(client) = client else { return };
@@ -202,7 +204,7 @@ impl Spin {
                 .then_some(self.sides[peer].edge_at)
         };
         let Some(from) = from else { return };
-        let ns = since(seen.at, from);
+        let ns = from.until(seen.at);
         if ns < 0 || silence < 0 {
             return seen.count(DatagramEvent::Backwards);
         }
@@ -217,7 +219,7 @@ impl Spin {
         } else if silence > ns / 2 {
             SPARSE
         } else {
-            ns.unsigned_abs()
+            ns.clamp(1, i64::from(STRAY - 1)) as u32
         };
     }
 
@@ -294,8 +296,8 @@ impl Spin {
         if ns == STRAY || self.score < TRUSTED {
             return seen.count(DatagramEvent::SpinUntrusted);
         }
-        self.expect(leg, ns);
-        (seen.rtt)(RttMethod::QuicSpin, leg, ns);
+        self.expect(leg, u64::from(ns));
+        (seen.rtt)(RttMethod::QuicSpin, leg, u64::from(ns));
     }
 
     fn judge(&mut self, by: i8) {

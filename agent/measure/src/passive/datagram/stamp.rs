@@ -31,6 +31,10 @@ impl Stamp {
         }
     }
 
+    pub(super) const fn latest_ns(&self) -> u32 {
+        self.requests.latest_ns()
+    }
+
     #[inline]
     pub(super) fn packet<F: FnMut(RttMethod, Leg, u64)>(
         &mut self,

@@ -139,6 +139,6 @@ fn a_flow_is_what_its_ports_say() {
 
 #[test]
 fn it_fits_into_its_place() {
-    assert_eq!(STATE_BYTES, 112);
-    assert!(size_of::<DatagramState>() <= 112 && align_of::<DatagramState>() <= 8);
+    assert_eq!(STATE_BYTES, 84);
+    assert!(size_of::<DatagramState>() <= 84 && align_of::<DatagramState>() <= 4);
 }
