@@ -156,7 +156,7 @@ pub fn open(options: &AfPacketOptions, workers: u32) -> Result<Opened, SourceErr
         socket.bind(index).map_err(failed)?;
         if workers > 1 {
             let joined = join(&socket, group, fanout.as_ref(), options);
-            group = Some(joined.map_err(|error| options.failed("join fanout group on", error))?);
+            group = Some(joined.map_err(|error| not_joined(options, error))?);
         }
         let (program, rejected) = match load(&socket, options) {
             Ok(loaded) => loaded,
@@ -180,6 +180,18 @@ pub fn open(options: &AfPacketOptions, workers: u32) -> Result<Opened, SourceErr
         fanout,
         notes,
     })
+}
+
+/// The kernel says `EINVAL` to all that can be wrong with a group.
+fn not_joined(options: &AfPacketOptions, error: std::io::Error) -> SourceError {
+    let up = options.device.as_deref().map(sys::device::is_up);
+    if let Some(Ok(false)) = up {
+        return SourceError::Unsupported(format!(
+            "{} is down: several workers cannot begin on it; bring it up or ask for one worker",
+            options.name()
+        ));
+    }
+    options.failed("join fanout group on", error)
 }
 
 fn join(

@@ -61,7 +61,7 @@ fn on_device() -> AfPacketOptions {
 }
 
 /// Sources on a host; whatever is not as it should be here is a failure.
-fn sources(host: &Host, options: &AfPacketOptions, workers: u32) -> Result<Vec<AfPacketSource>> {
+fn sources_on(host: &Host, options: &AfPacketOptions, workers: u32) -> Result<Vec<AfPacketSource>> {
     let opened = host
         .namespace()
         .run(|| AfPacketSource::open_group(options, workers))??;
@@ -168,7 +168,7 @@ fn accounts() -> Result<()> {
     let lab = Lab::new()?;
     let net = quiet_pair(&lab)?;
     for workers in [1, 3] {
-        let mut sources = sources(&net.b, &on_device(), workers)?;
+        let mut sources = sources_on(&net.b, &on_device(), workers)?;
         let before = passed(&net.b)?;
         let mut tally = Tally::default();
         for _ in 0..10 {
@@ -201,7 +201,7 @@ fn overload() -> Result<()> {
                 .transpose()?,
             ..on_device()
         };
-        let mut sources = sources(&net.b, &options, workers)?;
+        let mut sources = sources_on(&net.b, &options, workers)?;
         let before = passed(&net.b)?;
         let mut tally = Tally::default();
         let frames = datagrams(&net, 10_000, |i| 1_000 + i % 10);
@@ -244,7 +244,7 @@ fn filters() -> Result<()> {
             ignore_outgoing: true,
             ..on_device()
         };
-        let mut sources = sources(&net.b, &options, workers)?;
+        let mut sources = sources_on(&net.b, &options, workers)?;
         ensure!(sources.iter().all(AfPacketSource::filters_in_kernel));
         send_frames(&net.a, DEVICE, &datagrams(&net, 300, |i| 1_000 + i % 3))?;
         let mut wrong = 0;
@@ -285,7 +285,7 @@ fn segments() -> Result<()> {
     const BYTES: usize = 30 << 20;
     let lab = Lab::new()?;
     let net = quiet_pair(&lab)?;
-    let source = &mut sources(&net.b, &on_device(), 1)?[0];
+    let source = &mut sources_on(&net.b, &on_device(), 1)?[0];
     let count = || -> Result<[u64; 2]> {
         // What comes in the kernel counts by buffers; what it sends, by wire segments.
         Ok([
@@ -346,7 +346,7 @@ fn segments() -> Result<()> {
 fn stamps() -> Result<()> {
     let lab = Lab::new()?;
     let net = quiet_pair(&lab)?;
-    let mut sources = sources(&net.b, &on_device(), 1)?;
+    let mut sources = sources_on(&net.b, &on_device(), 1)?;
     let witness = Capture::start(&net.b, 862)?;
     blast(&net.a, &net.b, Blast::default())?;
     let mut seen = Vec::new();
@@ -389,7 +389,7 @@ fn directions() -> Result<()> {
             ignore_outgoing,
             ..on_device()
         };
-        let mut sources = sources(&net.b, &options, workers)?;
+        let mut sources = sources_on(&net.b, &options, workers)?;
         send_frames(
             &net.a,
             DEVICE,
@@ -418,7 +418,7 @@ fn directions() -> Result<()> {
         device: None,
         ..on_device()
     };
-    let mut sources = sources(&net.b, &options, 1)?;
+    let mut sources = sources_on(&net.b, &options, 1)?;
     own.send_to(&[1; 8], ("127.0.0.1", own.local_addr()?.port()))?;
     let mut seen = Vec::new();
     let each = |_, frame: &base::Frame<'_>| seen.push((frame.passage, frame.link));
@@ -434,19 +434,26 @@ fn directions() -> Result<()> {
 fn down_and_up() -> Result<()> {
     let lab = Lab::new()?;
     let net = quiet_pair(&lab)?;
-    let mut sources = sources(&net.b, &on_device(), 2)?;
+    let mut sources = sources_on(&net.b, &on_device(), 2)?;
     send_frames(&net.a, DEVICE, &datagrams(&net, 100, |_| 9))?;
     ensure!(read_all(&mut sources, 100)?.lent >= 100);
     net.b.ip("link set eth0 down\n")?;
     for source in &mut sources {
         ensure!(drain(source, |_| ())? == 0, "down: quiet, and no error");
     }
+    // Older kernels refuse a group on a device that is down, one worker they do not.
+    let mut begun_down = sources_on(&net.b, &on_device(), 1)?;
     net.b.ip("link set eth0 up\n")?;
     send_frames(&net.a, DEVICE, &datagrams(&net, 100, |_| 9))?;
     let tally = read_all(&mut sources, 100)?;
     ensure!(
         tally.lent >= 100 && tally.drops == [0; 3],
         "up again: {tally:?}"
+    );
+    let tally = read_all(&mut begun_down, 100)?;
+    ensure!(
+        tally.lent >= 100 && tally.drops == [0; 3],
+        "begun while down: {tally:?}"
     );
     Ok(())
 }
@@ -480,7 +487,7 @@ fn made_again() -> Result<()> {
             filter: Some(Filter::compile(&["udp".to_owned()], &[LinkType::Ethernet])?),
             ..on_device()
         };
-        let mut sources = sources(&net.b, &options, workers)?;
+        let mut sources = sources_on(&net.b, &options, workers)?;
         let before = net.b.stack_counter("UdpNoPorts")?;
         send_frames(&net.a, DEVICE, &datagrams(&net, 100, |_| 9))?;
         // Past the sockets that capture, when they are here.
