@@ -343,19 +343,6 @@ pub enum BackendArg {
     Pcap,
 }
 
-impl BackendArg {
-    /// The word on the command line and in JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Afpacket => "afpacket",
-            Self::Afxdp => "afxdp",
-            Self::Pcap => "pcap",
-        }
-    }
-}
-
 /// Where the XDP program of AF_XDP is attached.
 #[derive(Copy, Clone, PartialEq, Eq, ValueEnum, Debug)]
 pub enum XdpModeArg {
@@ -576,7 +563,7 @@ pub struct CaptureArgs {
     #[arg(long, value_enum, default_value = "inner")]
     pub layer: LayerArg,
 
-    /// Flows in memory at once, 16 to 16777214, under 192 bytes each; the oldest idle one goes when
+    /// Flows in memory at once, 16 to 16777216, under 192 bytes each; the oldest idle one goes when
     /// all are in use, which is counted
     #[arg(
         long,

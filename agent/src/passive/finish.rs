@@ -7,6 +7,7 @@ use serde_json::Value;
 use sys::clock::wall_now;
 
 use super::plan::Plan;
+use super::tally::Origin;
 use crate::exit::{Exit, complain};
 use crate::output::assertion::{Assertion, Outcome};
 use crate::output::json::{self, Source};
@@ -23,6 +24,20 @@ pub fn say(plan: &Plan, text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// What is captured, how, and why so.
+#[must_use]
+pub fn first_lines(origin: &Origin) -> String {
+    let mut text = format!(
+        "netsonde shows flows, not packets (-w FILE writes those); backend {} on {}: {}\n",
+        origin.backend, origin.source_name, origin.reason
+    );
+    for note in &origin.notes {
+        text.push_str(note);
+        text.push('\n');
+    }
+    text
 }
 
 /// A document on one line: of an interval, or the last one.

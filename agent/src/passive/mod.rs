@@ -76,7 +76,8 @@ fn template() -> Value {
         &counters,
         capture::Drops::default(),
         &analyser.options().groups,
-        analyser.flows(),
+        Vec::new(),
+        &tally::Standing::new(1, 0),
     );
     Value::Object(crate::output::passive::json::body(&report))
 }

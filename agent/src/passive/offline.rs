@@ -8,23 +8,30 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use base::{Frame, WallNanos};
-use capture::{FileSource, Filter, Filtered, Polled, Source, SourceError, WriteOptions, Writer};
-use measure::passive::Analyser;
+use capture::{
+    Drops, FileSource, Filter, Filtered, Polled, Source, SourceError, WriteOptions, Writer,
+};
+use measure::passive::{Analyser, Counters};
+use record::passive::Traffic;
 use sys::clock::wall_now;
 use sys::signal::SignalFd;
 
 use super::finish;
-use super::plan::Plan;
+use super::plan::{Plan, Show};
 use super::sinks::Sinks;
-use super::tally::{Origin, Tally};
+use super::tally::{Origin, Standing, Tally};
 use crate::exit::{Exit, Failure};
 use crate::output::assertion::Assertion;
 use crate::output::json::Source as Head;
+use crate::output::passive::subtract_counters;
+use crate::output::words;
 
 /// How long a pipe is waited for between two looks at the signals.
 const WAIT: Duration = Duration::from_millis(100);
 /// Polls of a source that always has frames between two looks at the signals.
 const POLLS_PER_LOOK: u32 = 64;
+/// `--json-stream` tells of so long.
+const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Why the reading ended.
 enum End {
@@ -55,96 +62,206 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
         filter: plan.filter.join(" "),
         notes: Vec::new(),
     };
-    let mut sinks = Sinks::create(plan)?;
-    let mut writer = writer(plan, &source)?;
+    let sinks = Sinks::create(plan)?;
+    let writer = writer(plan, &source)?;
     let mut source = Filtered::new(source, filter);
     if plan.show.is_text() {
-        let line = format!(
-            "netsonde shows flows, not packets (-w FILE writes those); backend file: {}\n",
-            origin.reason
-        );
-        finish::say(plan, &line)?;
+        finish::say(plan, &finish::first_lines(&origin))?;
     }
     let started = wall_now();
-    let mut analyser = Analyser::new(plan.options.clone());
-    let mut tally = Tally::new(plan.options.groups.count(), plan.top);
-    let end = read(
+    let analyser = Analyser::new(plan.options.clone());
+    let groups = plan.options.groups.count();
+    let tally = Tally::new(groups, plan.top);
+    let mut run = Run {
         plan,
-        &mut source,
-        &mut analyser,
-        &mut tally,
-        &mut sinks,
-        writer.as_mut(),
-    )?;
-    let active = u64::from(analyser.active());
-    let wanted = sinks.wanted();
-    analyser.finish(&mut |number, observation| {
-        tally.observe(&observation);
-        if wanted {
-            sinks.take(number, &observation);
-        }
-    });
-    tally.windows.finish();
-    let counters = analyser.counters();
+        origin: &origin,
+        intervals: (plan.show == Show::JsonStream).then(|| Intervals {
+            began: WallNanos(0),
+            before: analyser.counters(),
+            traffic: vec![Traffic::default(); groups],
+            standing: Standing::new(groups, plan.top),
+            failed: None,
+        }),
+        analyser,
+        whole: tally.clone(),
+        tally,
+        sinks,
+        writer,
+    };
+    let end = read(plan, &mut source, &mut run)?;
+    let active = u64::from(run.analyser.active());
+    if let Some((_, last)) = run.tally.span {
+        run.end_interval(WallNanos(last.0 + 1));
+    }
+    run.finish();
+    let counters = run.analyser.counters();
     let drops = source.drops()?;
     let mut unwritten = Ok(());
-    if let Some(writer) = writer {
+    let mut tally = run.tally;
+    if run.intervals.is_some() {
+        run.whole.merge(&tally);
+        tally = run.whole;
+    }
+    if let Some(writer) = run.writer {
         let (written, result) = writer.finish(counters.frames + drops.lost(), drops);
         tally.written = Some(written);
         unwritten = result;
     }
-    let mut report = tally.report(
-        &origin,
-        &counters,
-        drops,
-        &plan.options.groups,
-        std::iter::empty(),
-    );
+    // Every flow has ended; those that a longer capture would have seen more of are active.
+    let empty = Standing::new(groups, 0);
+    let traffic = tally.traffic(&empty);
+    let options = &plan.options;
+    let mut report = tally.report(&origin, &counters, drops, &options.groups, traffic, &empty);
     report.active = active;
     let exit = finish::show(plan, &report, assertions, &Head::default(), started)
         .context("cannot write to standard output")?;
-    sinks.finish()?;
+    run.sinks.finish()?;
     unwritten.map_err(|error| Failure::incomplete(error.to_string()))?;
     match end {
         End::Whole | End::Signal => Ok(exit),
         End::Broken(error) => Err(Failure::incomplete(format!(
             "{error}; the {} before it are in the report",
-            crate::output::words::plural(counters.frames, "frame")
+            words::plural(counters.frames, "frame")
         ))
         .into()),
     }
 }
 
+/// What a run of a file works on.
+struct Run<'p> {
+    plan: &'p Plan,
+    origin: &'p Origin,
+    analyser: Analyser,
+    /// The whole run; with intervals, of those that ended.
+    whole: Tally,
+    /// The interval that runs; the whole run without intervals.
+    tally: Tally,
+    sinks: Sinks,
+    writer: Option<Writer>,
+    intervals: Option<Intervals>,
+}
+
+/// `--json-stream`: intervals in the file's own time.
+struct Intervals {
+    began: WallNanos,
+    before: Counters,
+    traffic: Vec<Traffic>,
+    standing: Standing,
+    /// The first line that could not be written.
+    failed: Option<std::io::Error>,
+}
+
+impl Run<'_> {
+    fn take(&mut self, frames: &[Frame<'_>]) {
+        let mut rest = frames;
+        while let Some(first) = rest.first() {
+            let mut now = rest;
+            if let Some(intervals) = &mut self.intervals {
+                if intervals.began == WallNanos(0) {
+                    intervals.began = first.at;
+                }
+                let end = WallNanos(intervals.began.0.saturating_add(INTERVAL_NS));
+                let inside = rest.iter().position(|frame| frame.at >= end);
+                if inside == Some(0) {
+                    self.end_interval(first.at);
+                    continue;
+                }
+                now = rest.get(..inside.unwrap_or(rest.len())).unwrap_or(rest);
+            }
+            self.batch(now);
+            rest = rest.get(now.len()..).unwrap_or_default();
+        }
+    }
+
+    #[inline]
+    fn batch(&mut self, frames: &[Frame<'_>]) {
+        let Self {
+            analyser,
+            tally,
+            sinks,
+            writer,
+            ..
+        } = self;
+        tally.frames(frames);
+        if let Some(writer) = writer {
+            writer.write(frames);
+        }
+        if sinks.wanted() {
+            analyser.batch(frames, &mut |number, observation| {
+                tally.observe(&observation);
+                sinks.take(number, &observation);
+            });
+        } else {
+            analyser.batch(frames, &mut |_, observation| tally.observe(&observation));
+        }
+    }
+
+    /// Every flow ends.
+    fn finish(&mut self) {
+        let Self {
+            analyser,
+            tally,
+            sinks,
+            ..
+        } = self;
+        analyser.finish(&mut |number, observation| {
+            tally.observe(&observation);
+            sinks.take(number, &observation);
+        });
+        tally.windows.finish();
+    }
+
+    /// Tells of the interval that ends before `next`, and begins the one that has it.
+    fn end_interval(&mut self, next: WallNanos) {
+        let Some(intervals) = &mut self.intervals else {
+            return;
+        };
+        let now = self.analyser.counters();
+        let mut counters = now.clone();
+        subtract_counters(&mut counters, &intervals.before);
+        intervals.before = now;
+        self.whole.merge(&self.tally);
+        let Intervals {
+            standing, traffic, ..
+        } = intervals;
+        standing.walk(self.analyser.flows(), intervals.began);
+        let sent = self.whole.traffic(standing);
+        let since: Vec<Traffic> = sent
+            .iter()
+            .zip(traffic.iter())
+            .map(|(now, before)| now.since(before))
+            .collect();
+        *traffic = sent;
+        let report = self.tally.report(
+            self.origin,
+            &counters,
+            Drops::default(),
+            &self.plan.options.groups,
+            since,
+            standing,
+        );
+        let end = WallNanos(intervals.began.0.saturating_add(INTERVAL_NS)).min(next);
+        let line = finish::document(&report, &[], &Head::default(), intervals.began, end);
+        if intervals.failed.is_none() {
+            intervals.failed = finish::say(self.plan, &line).err();
+        }
+        // Intervals without traffic are not told of.
+        let over = next.0.saturating_sub(intervals.began.0) / INTERVAL_NS;
+        intervals.began = WallNanos(intervals.began.0 + over * INTERVAL_NS);
+        self.tally.clear();
+    }
+}
+
 /// Until the file's end, a limit or a signal.
-fn read(
-    plan: &Plan,
-    source: &mut Filtered<FileSource>,
-    analyser: &mut Analyser,
-    tally: &mut Tally,
-    sinks: &mut Sinks,
-    mut writer: Option<&mut Writer>,
-) -> anyhow::Result<End> {
+fn read(plan: &Plan, source: &mut Filtered<FileSource>, run: &mut Run<'_>) -> anyhow::Result<End> {
     let signals = SignalFd::new(&crate::ping::SIGNALS)?;
-    let wanted = sinks.wanted();
     let mut left = plan.count.unwrap_or(u64::MAX);
     let mut until = None;
     let mut over = false;
     let mut polls = 0u32;
     loop {
         let polled = source.poll(WAIT, |frames| {
-            let frames = within(plan, frames, &mut left, &mut until, &mut over);
-            tally.frames(frames);
-            if let Some(writer) = &mut writer {
-                writer.write(frames);
-            }
-            if wanted {
-                analyser.batch(frames, &mut |number, observation| {
-                    tally.observe(&observation);
-                    sinks.take(number, &observation);
-                });
-            } else {
-                analyser.batch(frames, &mut |_, observation| tally.observe(&observation));
-            }
+            run.take(within(plan, frames, &mut left, &mut until, &mut over));
         });
         let quiet = match polled {
             Ok(Polled::Frames(_)) => false,
@@ -158,10 +275,13 @@ fn read(
         polls = polls.wrapping_add(1);
         if quiet || polls.is_multiple_of(POLLS_PER_LOOK) {
             if quiet {
-                sinks.flush();
+                run.sinks.flush();
             }
             if signals.read()?.is_some() {
                 return Ok(End::Signal);
+            }
+            if let Some(error) = run.intervals.as_mut().and_then(|each| each.failed.take()) {
+                return Err(error).context("cannot write to standard output");
             }
         }
     }
@@ -231,9 +351,16 @@ fn writer(plan: &Plan, source: &FileSource) -> Result<Option<Writer>, Failure> {
 /// Why a file cannot be read at all.
 fn refused(error: &SourceError) -> Failure {
     match error {
-        SourceError::System { .. } => Failure::usage(format!(
-            "cannot {error}; name a pcap or pcapng file with -r"
-        )),
+        SourceError::System {
+            operation,
+            object,
+            error,
+        } => {
+            let why = sys::call::errno_of(error).map_or_else(|| error.to_string(), words::errno);
+            Failure::usage(format!(
+                "cannot {operation} {object}: {why}; name a pcap or pcapng file with -r"
+            ))
+        }
         other => Failure::usage(other.to_string()),
     }
 }

@@ -20,6 +20,9 @@ use crate::ping::plan::{optional, ranged};
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * S;
+/// Flows in memory at most: 3 GB.
+const MOST: u32 = 1 << 24;
+const _: () = assert!(MOST <= MOST_FLOWS);
 /// Without a terminal and an end, `--json` of a live capture ends by itself.
 const UNATTENDED_NS: u64 = 10 * S;
 
@@ -237,7 +240,7 @@ fn file_size(text: &str) -> Result<u64, Failure> {
 }
 
 fn options(args: &CaptureArgs) -> Result<Options, Failure> {
-    let flows: u32 = ranged(args.max_flows, "--max-flows", 16, i64::from(MOST_FLOWS))?;
+    let flows: u32 = ranged(args.max_flows, "--max-flows", 16, i64::from(MOST))?;
     Ok(Options {
         classifier: match args.classifier {
             ClassifierArg::Tshark => Classifier::Tshark,

@@ -3,7 +3,7 @@
 use base::{FlowSummary, Frame, Observation, WallNanos};
 use capture::{Drops, Written};
 use measure::passive::{Counters, Groups};
-use record::passive::{CaptureStats, TopFlows, Windows, windows_of};
+use record::passive::{CaptureStats, TopFlows, Traffic, Windows, windows_of};
 
 use crate::output::passive::{Intervals, Report};
 
@@ -91,25 +91,36 @@ impl Tally {
         self.stats.observe(observation);
     }
 
-    /// Everything so far; `active` are the flows that are in the table.
+    /// What was sent so far by group: by flows that ended, and by those in the table.
+    #[must_use]
+    pub fn traffic(&self, standing: &Standing) -> Vec<Traffic> {
+        let ended = self.stats.groups().iter().map(|group| group.traffic);
+        ended
+            .zip(&standing.traffic)
+            .map(|(mut sum, standing)| {
+                sum.merge(standing);
+                sum
+            })
+            .collect()
+    }
+
+    /// Everything so far. `traffic` is what [`Tally::traffic`] says, or what an interval had
+    /// of it.
     pub fn report<'a>(
         &'a self,
         origin: &'a Origin,
         counters: &'a Counters,
         drops: Drops,
         groups: &'a Groups,
-        active: impl Iterator<Item = FlowSummary>,
+        traffic: Vec<Traffic>,
+        standing: &Standing,
     ) -> Report<'a> {
         let mut total = self.stats.total();
+        total.traffic = Traffic::default();
+        traffic.iter().for_each(|each| total.traffic.merge(each));
         let mut top = TopFlows::new(self.top);
-        for flow in self.stats.top.iter() {
+        for flow in self.stats.top.iter().chain(standing.largest.iter()) {
             top.offer(flow);
-        }
-        let mut count = 0;
-        for flow in active {
-            count += 1;
-            total.add_flow(&flow);
-            top.offer(&flow);
         }
         Report {
             source_name: &origin.source_name,
@@ -121,14 +132,55 @@ impl Tally {
             drops,
             stats: &self.stats,
             total,
+            traffic,
             windows: &self.windows,
             groups,
-            active: count,
+            active: standing.flows,
             top: top.sorted(),
             span: self.span,
             written: self.written,
             intervals: self.intervals,
             interruptions: 0,
+        }
+    }
+}
+
+/// The flows in a table, in sum.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// How many.
+    pub flows: u64,
+    /// What they sent, by group.
+    pub traffic: Vec<Traffic>,
+    /// The largest.
+    pub largest: TopFlows,
+}
+
+impl Standing {
+    /// Of an empty table.
+    #[must_use]
+    pub fn new(groups: usize, top: usize) -> Self {
+        Self {
+            flows: 0,
+            traffic: vec![Traffic::default(); groups.max(1)],
+            largest: TopFlows::new(top),
+        }
+    }
+
+    /// Walks a table: some milliseconds for each 100 000 flows that it has room for. Of the
+    /// largest only those are kept that sent since `fresh`.
+    pub fn walk(&mut self, flows: impl Iterator<Item = FlowSummary>, fresh: WallNanos) {
+        self.flows = 0;
+        self.traffic.fill(Traffic::default());
+        self.largest.clear();
+        for flow in flows {
+            self.flows += 1;
+            if let Some(traffic) = self.traffic.get_mut(usize::from(flow.group.0)) {
+                traffic.add_flow(&flow);
+            }
+            if flow.last >= fresh {
+                self.largest.offer(&flow);
+            }
         }
     }
 }

@@ -54,12 +54,57 @@ pub struct GroupStats<D = Distribution> {
     pub black_holes: u64,
     /// Flows that ended, by [`FlowEnd::index`].
     pub ended: [u64; FlowEnd::COUNT],
-    /// Wire packets of flows that ended, by [`Sender::index`].
+    /// What flows that ended had sent.
+    pub traffic: Traffic,
+}
+
+/// What the ends of flows sent, by [`Sender::index`]. That of flows that ended and that of
+/// all in the table are together what was sent so far.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Traffic {
+    /// Wire packets.
     pub packets: [u64; 2],
     /// Octets of their IP packets.
     pub bytes: [u64; 2],
-    /// Wire segments of TCP flows that ended, by [`Sender::index`].
+    /// Wire segments of TCP.
     pub segments: [u64; 2],
+}
+
+impl Traffic {
+    /// Adds a flow's.
+    pub fn add_flow(&mut self, flow: &FlowSummary) {
+        for sender in Sender::ALL {
+            let (at, side) = (sender.index(), &flow.sides[sender.index()]);
+            self.packets[at] += side.packets;
+            self.bytes[at] += side.bytes;
+            if flow.protocol == TCP {
+                self.segments[at] += side.packets;
+            }
+        }
+    }
+
+    /// Adds another one's.
+    pub fn merge(&mut self, other: &Self) {
+        add(&mut self.packets, &other.packets);
+        add(&mut self.bytes, &other.bytes);
+        add(&mut self.segments, &other.segments);
+    }
+
+    /// What was sent since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let less = |now: [u64; 2], before: [u64; 2]| {
+            [
+                now[0].saturating_sub(before[0]),
+                now[1].saturating_sub(before[1]),
+            ]
+        };
+        Self {
+            packets: less(self.packets, before.packets),
+            bytes: less(self.bytes, before.bytes),
+            segments: less(self.segments, before.segments),
+        }
+    }
 }
 
 impl<D> Default for GroupStats<D> {
@@ -73,9 +118,7 @@ impl<D> Default for GroupStats<D> {
             too_big: 0,
             black_holes: 0,
             ended: [0; FlowEnd::COUNT],
-            packets: [0; 2],
-            bytes: [0; 2],
-            segments: [0; 2],
+            traffic: Traffic::default(),
         }
     }
 }
@@ -109,18 +152,6 @@ impl<D: Values> GroupStats<D> {
             match cell {
                 Some(values) => values.record(value),
                 None => first(cell, value),
-            }
-        }
-    }
-
-    /// Adds what a flow's ends sent: when it ended, or to a copy for a report.
-    pub fn add_flow(&mut self, flow: &FlowSummary) {
-        for sender in Sender::ALL {
-            let (at, side) = (sender.index(), &flow.sides[sender.index()]);
-            self.packets[at] += side.packets;
-            self.bytes[at] += side.bytes;
-            if flow.protocol == TCP {
-                self.segments[at] += side.packets;
             }
         }
     }
@@ -162,7 +193,7 @@ impl<D: Values> GroupStats<D> {
             && self.ended.iter().all(|count| *count == 0)
             && self.classes.iter().flatten().all(|count| *count == 0)
             && self.losses.iter().flatten().all(|count| *count == 0)
-            && self.packets == [0; 2]
+            && self.traffic == Traffic::default()
             && self.too_big == 0
     }
 
@@ -177,9 +208,7 @@ impl<D: Values> GroupStats<D> {
             too_big,
             black_holes,
             ended,
-            packets,
-            bytes,
-            segments,
+            traffic,
         } = other;
         cells(&mut self.rtt, rtt);
         cells(&mut self.late_bytes, late_bytes);
@@ -193,9 +222,7 @@ impl<D: Values> GroupStats<D> {
         self.too_big += too_big;
         self.black_holes += black_holes;
         add(&mut self.ended, ended);
-        add(&mut self.packets, packets);
-        add(&mut self.bytes, bytes);
-        add(&mut self.segments, segments);
+        self.traffic.merge(traffic);
     }
 
     /// Forgets everything; keeps the memory.

@@ -13,7 +13,7 @@ mod windows;
 
 use base::{Address, FlowKey, FlowSummary, Observation, Sender};
 
-pub use group::{GroupStats, Values};
+pub use group::{GroupStats, Traffic, Values};
 pub use top::TopFlows;
 pub use windows::{Windows, windows_of};
 
@@ -163,7 +163,7 @@ impl<D: Values> CaptureStats<D> {
             }
             Observation::Ended { ref summary, end } => {
                 stats.ended[end.index()] += 1;
-                stats.add_flow(summary);
+                stats.traffic.add_flow(summary);
                 self.note_sizes(summary);
                 self.top.offer(summary);
             }

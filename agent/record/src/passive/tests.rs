@@ -145,8 +145,11 @@ fn merging_two_is_as_if_one_had_seen_it_all() {
     };
     assert_eq!(summary(&one), summary(&two));
     assert_eq!(one.ended, two.ended);
-    assert_eq!((one.packets, one.segments), ([199 * 3, 0], [199 * 3, 0]));
-    assert_eq!(two.bytes, one.bytes);
+    assert_eq!(
+        (one.traffic.packets, one.traffic.segments),
+        ([199 * 3, 0], [199 * 3, 0])
+    );
+    assert_eq!(two.traffic, one.traffic);
     assert_eq!(whole.top.sorted(), first.top.sorted());
     assert_eq!(whole.mss, [Some((1001, 1199)), None]);
     assert_eq!(

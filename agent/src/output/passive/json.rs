@@ -5,7 +5,7 @@ use base::{FlowEnd, Leg, LossPlace, RttMethod, Sender, TcpClass, WallNanos};
 use capture::DropReason;
 use measure::passive::{NoSample, Unmeasured};
 use record::Distribution;
-use record::passive::GroupStats;
+use record::passive::{GroupStats, Traffic};
 use serde_json::{Map, Value, json};
 use wire::decode::Undecoded;
 
@@ -147,7 +147,10 @@ fn tcp(report: &Report<'_>) -> Value {
 
 fn tcp_of(total: &GroupStats, sender: Sender) -> Value {
     let mut map = Map::new();
-    map.insert("segments".into(), total.segments[sender.index()].into());
+    map.insert(
+        "segments".into(),
+        total.traffic.segments[sender.index()].into(),
+    );
     for class in TcpClass::ALL {
         let frames = total.classes[sender.index()][class.index()];
         map.insert(class.as_str().into(), frames.into());
@@ -244,10 +247,11 @@ fn groups(report: &Report<'_>) -> Value {
     if report.groups.count() <= 1 {
         return json!([]);
     }
-    let all = report.stats.groups().iter().zip(0..);
-    let shown = all.filter(|(stats, _)| !stats.is_empty());
+    let all = report.stats.groups().iter().zip(&report.traffic).zip(0..);
+    let shown =
+        all.filter(|((stats, traffic), _)| !stats.is_empty() || **traffic != Traffic::default());
     shown
-        .map(|(stats, number)| {
+        .map(|((stats, traffic), number)| {
             let (prefix, port) = report.groups.names(base::GroupKey(number));
             let retransmissions: u64 = RETRANSMISSIONS
                 .iter()
@@ -257,8 +261,8 @@ fn groups(report: &Report<'_>) -> Value {
                 "prefix": prefix,
                 "port": port,
                 "flows_ended": stats.ended.iter().sum::<u64>(),
-                "packets": {"near": stats.packets[0], "remote": stats.packets[1]},
-                "bytes": {"near": stats.bytes[0], "remote": stats.bytes[1]},
+                "packets": {"near": traffic.packets[0], "remote": traffic.packets[1]},
+                "bytes": {"near": traffic.bytes[0], "remote": traffic.bytes[1]},
                 "retransmissions": retransmissions,
                 "loss": by_sender(|sender| loss(stats, sender)),
                 "rtt": rtt(stats),

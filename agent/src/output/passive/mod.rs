@@ -10,7 +10,7 @@ mod tests;
 use base::{FlowEnd, FlowSummary, TcpClass, WallNanos};
 use capture::{Drops, Written};
 use measure::passive::{Counters, Groups};
-use record::passive::{CaptureStats, GroupStats, Windows};
+use record::passive::{CaptureStats, GroupStats, Traffic, Windows};
 
 /// The state of a capture, or of an interval of it.
 #[derive(Clone, Debug)]
@@ -31,8 +31,10 @@ pub struct Report<'a> {
     pub drops: Drops,
     /// Observations, added up.
     pub stats: &'a CaptureStats,
-    /// What all groups add up to, flows that are in the table still included.
+    /// What all groups add up to, with the traffic of flows that are in the table still.
     pub total: GroupStats,
+    /// The traffic of each group, likewise.
+    pub traffic: Vec<Traffic>,
     /// How much came when.
     pub windows: &'a Windows,
     /// How flows are grouped.
@@ -80,7 +82,7 @@ impl Report<'_> {
     /// TCP segments of both ends.
     #[must_use]
     pub const fn segments(&self) -> u64 {
-        self.total.segments[0] + self.total.segments[1]
+        self.total.traffic.segments[0] + self.total.traffic.segments[1]
     }
 
     /// Retransmissions, all three classes, per segment.

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use base::{FlowKey, FlowSummary, WallNanos};
 use capture::{DropReason, Drops};
 use measure::passive::{Counters, Groups};
-use record::passive::TopFlows;
+use record::passive::{TopFlows, Traffic};
 
 use super::worker::Load;
 use crate::output::passive::{Report, add_counters, subtract_counters};
 use crate::passive::plan::Plan;
-use crate::passive::tally::{Origin, Tally};
+use crate::passive::tally::{Origin, Standing, Tally};
 
 /// A flow that is shown, with what it sent since it was looked at last.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,10 @@ struct Share {
     counters: Option<Counters>,
     drops: Drops,
     active: u64,
+    /// What flows that ended had sent.
+    ended: Vec<Traffic>,
+    /// What all had sent when the table was walked last.
+    traffic: Vec<Traffic>,
     largest: Option<TopFlows>,
 }
 
@@ -37,6 +41,9 @@ pub struct Merged {
     interval: Tally,
     shares: Vec<Share>,
     before: Option<Counters>,
+    traffic_before: Vec<Traffic>,
+    interval_traffic: Vec<Traffic>,
+    nothing: Standing,
     drops_before: Drops,
     counters: Counters,
     interval_counters: Counters,
@@ -65,6 +72,9 @@ impl Merged {
             interval: Tally::new(groups.count(), plan.top),
             shares: (0..workers).map(|_| Share::default()).collect(),
             before: None,
+            traffic_before: vec![Traffic::default(); groups.count()],
+            interval_traffic: Vec::new(),
+            nothing: Standing::new(groups.count(), 0),
             drops_before: Drops::default(),
             counters: zero.clone(),
             interval_counters: zero.clone(),
@@ -98,8 +108,18 @@ impl Merged {
         }
         share.drops = load.drops;
         share.active = load.active;
-        if let Some(largest) = load.largest.take() {
-            share.largest = Some(largest);
+        share
+            .ended
+            .resize(load.standing.traffic.len(), Traffic::default());
+        for (ended, group) in share.ended.iter_mut().zip(load.tally.stats.groups()) {
+            ended.merge(&group.traffic);
+        }
+        if load.walked {
+            share.traffic.clone_from(&share.ended);
+            for (sum, standing) in share.traffic.iter_mut().zip(&load.standing.traffic) {
+                sum.merge(standing);
+            }
+            share.largest = Some(load.standing.largest.clone());
         }
         self.counters = self.zero.clone();
         for share in &self.shares {
@@ -140,6 +160,24 @@ impl Merged {
             subtract_counters(&mut self.interval_counters, before);
         }
         self.before = Some(self.counters.clone());
+        let now = self.traffic();
+        self.interval_traffic = now
+            .iter()
+            .zip(&self.traffic_before)
+            .map(|(now, before)| now.since(before))
+            .collect();
+        self.traffic_before = now;
+    }
+
+    /// What was sent by group until the tables were walked last.
+    fn traffic(&self) -> Vec<Traffic> {
+        let mut sum = vec![Traffic::default(); self.groups.count()];
+        for share in &self.shares {
+            for (sum, standing) in sum.iter_mut().zip(&share.traffic) {
+                sum.merge(standing);
+            }
+        }
+        sum
     }
 
     /// The interval that [`Merged::end_interval`] ended.
@@ -155,7 +193,8 @@ impl Merged {
             &self.interval_counters,
             drops,
             &self.groups,
-            std::iter::empty(),
+            self.interval_traffic.clone(),
+            &self.nothing,
         );
         report.active = self.active();
         report
@@ -174,7 +213,8 @@ impl Merged {
             &self.counters,
             self.drops(),
             &self.groups,
-            std::iter::empty(),
+            self.traffic(),
+            &self.nothing,
         );
         report.active = self.active();
         report.interruptions = self.interruptions;

@@ -22,7 +22,7 @@ use sys::poll::{Events, Interest, Poller};
 use sys::signal::SignalFd;
 
 use super::finish;
-use super::plan::{Plan, Show};
+use super::plan::Plan;
 use super::sinks::Sinks;
 use super::tally::Origin;
 use crate::exit::{Exit, Failure};
@@ -179,7 +179,7 @@ impl Capture {
         let setup = Setup {
             options: plan.options.clone(),
             top: plan.top,
-            walk: matches!(plan.show, Show::Table | Show::JsonStream),
+            walk: plan.show.has_intervals(),
             lines: sinks.wanted(),
             count: plan.count,
         };

@@ -67,7 +67,7 @@ impl<'o> Shown<'o> {
         if !self.plan.show.is_text() {
             return Ok(());
         }
-        finish::say(self.plan, &first_lines(self.origin))
+        finish::say(self.plan, &finish::first_lines(self.origin))
     }
 
     /// A line for people, told with the next tick.
@@ -159,20 +159,6 @@ impl<'o> Shown<'o> {
         self.screen.leave(&mut out)?;
         out.flush()
     }
-}
-
-/// What is captured, how, and why so.
-#[must_use]
-pub fn first_lines(origin: &Origin) -> String {
-    let mut text = format!(
-        "netsonde shows flows, not packets (-w FILE writes those); backend {} on {}: {}\n",
-        origin.backend, origin.source_name, origin.reason
-    );
-    for note in &origin.notes {
-        text.push_str(note);
-        text.push('\n');
-    }
-    text
 }
 
 fn second_of(wall: WallNanos) -> String {

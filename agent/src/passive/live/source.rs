@@ -12,12 +12,9 @@ use wire::decode::Layer;
 
 use crate::cli::{BackendArg, XdpModeArg, XdpTakeArg};
 use crate::exit::{Exit, Failure};
+use crate::output::words;
 
 /// One source of a worker. Dispatch is per poll, not per frame.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful of them, never moved about"
-)]
 pub enum LiveSource {
     /// A member of an `AF_PACKET` group.
     AfPacket(AfPacketSource),
@@ -237,7 +234,8 @@ pub fn errno(error: &SourceError) -> Option<i32> {
 pub fn refused(error: &SourceError, device: &str) -> Failure {
     match errno(error) {
         Some(EPERM | EACCES) => Failure::privilege(format!(
-            "cannot capture on {device}: {error}; needs CAP_NET_RAW (and CAP_BPF, CAP_NET_ADMIN for filters in the kernel and AF_XDP): run as root, or setcap cap_net_raw,cap_net_admin,cap_bpf+ep on the binary"
+            "cannot capture on {device}: {}; needs CAP_NET_RAW (and CAP_BPF and CAP_NET_ADMIN for filters in the kernel and AF_XDP): run as root, or setcap cap_net_raw,cap_net_admin,cap_bpf+ep on the binary",
+            words::errno(errno(error).unwrap_or(0))
         )),
         Some(ENODEV) => Failure::usage(format!(
             "{device}: no such device; ip link shows which there are"

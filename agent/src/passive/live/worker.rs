@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use base::{FlowSummary, Frame, MonoNanos, Observation, WallNanos};
+use base::{Frame, MonoNanos, Observation, WallNanos};
 use capture::{Drops, Polled, Source, SourceError, Writer, Written};
 use measure::passive::{Analyser, Counters, Options};
 use record::handoff;
-use record::passive::{TopFlows, Windows, windows_of};
+use record::passive::{Windows, windows_of};
 use sys::clock::{mono_now, wall_now};
 
 use super::source::{LiveSource, errno};
-use crate::passive::tally::Tally;
+use crate::passive::tally::{Standing, Tally};
 
 /// How often a load is handed over.
 pub const TICK_NS: u64 = 200_000_000;
@@ -42,8 +42,10 @@ pub struct Load {
     pub drops: Drops,
     /// Flows in the table.
     pub active: u64,
-    /// The largest of them that are fresh, if it was time to look.
-    pub largest: Option<TopFlows>,
+    /// The flows in the table in sum, as they were when the table was walked last.
+    pub standing: Standing,
+    /// Whether it was walked for this load.
+    pub walked: bool,
     /// For `--flows` and `--records`.
     pub lines: Vec<(u64, Observation)>,
     /// Lines that did not fit.
@@ -61,7 +63,8 @@ impl Load {
             counters: None,
             drops: Drops::default(),
             active: 0,
-            largest: None,
+            standing: Standing::new(setup.options.groups.count(), 4 * setup.top),
+            walked: false,
             lines: Vec::with_capacity(if setup.lines { MOST_LINES } else { 0 }),
             lines_lost: 0,
             gone: Vec::new(),
@@ -72,10 +75,17 @@ impl Load {
     /// Empties it; keeps the memory.
     pub fn clear(&mut self) {
         self.tally.clear();
-        self.largest = None;
+        self.walked = false;
         self.lines.clear();
         self.lines_lost = 0;
         self.gone.clear();
+    }
+
+    /// Walks the table, for what is in it and what of that moves.
+    fn walk(&mut self, analyser: &Analyser) {
+        let fresh = WallNanos(wall_now().0.saturating_sub(FRESH_NS));
+        self.standing.walk(analyser.flows(), fresh);
+        self.walked = true;
     }
 
     #[inline]
@@ -218,7 +228,8 @@ fn sum(one: Drops, other: Drops) -> Drops {
 impl Worker {
     fn run(mut self, orders: &Receiver<Order>, stop: &AtomicBool) {
         let mut next_tick = mono_now().plus(TICK_NS);
-        let mut next_walk = mono_now().plus(WALK_NS);
+        // Handed over shortly before the main thread ends its second.
+        let mut next_walk = mono_now().plus(WALK_NS - 2 * TICK_NS);
         // Relaxed: a flag, nothing is read through it.
         while !stop.load(Ordering::Relaxed) && self.left > 0 {
             let now = mono_now();
@@ -303,7 +314,7 @@ impl Worker {
                 });
             } else {
                 analyser.batch(frames, &mut |_, observation| {
-                    load.tally.observe(&observation)
+                    load.tally.observe(&observation);
                 });
             }
         });
@@ -349,11 +360,7 @@ impl Worker {
         }
         if self.setup.walk && now >= *next_walk {
             *next_walk = now.plus(WALK_NS);
-            load.largest = Some(largest(
-                self.analyser.flows(),
-                4 * self.setup.top,
-                wall_now(),
-            ));
+            load.walk(&self.analyser);
         }
     }
 
@@ -386,6 +393,8 @@ impl Worker {
             }
         });
         load.counters = Some(self.analyser.counters());
+        // They all ended; those that a longer capture would have seen more of are active.
+        load.walk(&self.analyser);
         if let Some(writer) = self.writer.take() {
             let seen = self.analyser.counters().frames + load.drops.lost();
             let (written, result) = writer.finish(seen, load.drops);
@@ -404,16 +413,6 @@ fn within<'f, 'b>(frames: &'f [Frame<'b>], left: &mut u64, count: Option<u64>) -
     let frames = frames.get(..most).unwrap_or(frames);
     *left -= frames.len() as u64;
     frames
-}
-
-/// The largest flows of which anything was heard lately.
-fn largest(flows: impl Iterator<Item = FlowSummary>, most: usize, now: WallNanos) -> TopFlows {
-    let mut top = TopFlows::new(most);
-    let since = WallNanos(now.0.saturating_sub(FRESH_NS));
-    flows
-        .filter(|flow| flow.last >= since)
-        .for_each(|flow| top.offer(&flow));
-    top
 }
 
 fn why(error: &SourceError) -> String {

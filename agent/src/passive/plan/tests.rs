@@ -88,7 +88,7 @@ fn each_rule_has_its_line() {
         ("-r f -w o -C 0", "-C 0 is out of range"),
         ("-r f -w o -C x", "-C: 'x' is no size"),
         ("-r f -w o -C 1 -W 0", "-W 0 is out of range"),
-        ("-r f --max-flows 1", "from 16 to 16777214"),
+        ("-r f --max-flows 1", "from 16 to 16777216"),
         ("-r f --top 1001", "from 0 to 1000"),
         ("-r f --duration 0", "from 1ms to 30d"),
         ("-r f --group-by vpc", "write 10.0.0.0/16=NAME"),

@@ -1,0 +1,486 @@
+//! `netsonde capture -r` as a shell sees it, on the public captures, against what tshark 4
+//! and capinfos say of the same files. Captures are looked for in `../shared/pcaps` (or
+//! `NETSONDE_PCAPS`); without them a test says so and passes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn captures() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/pcaps");
+    let folder = std::env::var_os("NETSONDE_PCAPS").map_or(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("skipped: no captures in {}", folder.display());
+    None
+}
+
+fn netsonde(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_netsonde"))
+        .arg("capture")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = netsonde(args);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{args:?}: {}",
+        text(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A file of this test's own; removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("netsonde-capture-{}-{name}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("text")
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.0).expect("readable");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
+}
+
+fn total(counters: &Value) -> u64 {
+    let counters = counters.as_object().expect("counters");
+    counters.values().map(number).sum()
+}
+
+/// Frames, octets and seconds from capinfos; then tshark's retransmission, of these fast and
+/// spurious, out-of-order, duplicate ACK, lost segment.
+const KNOWN: &[(&str, u64, u64, f64, [u64; 6])] = &[
+    (
+        "sv_syn_retransmit_with_ts.pcap",
+        254,
+        229_244,
+        1.999_616,
+        [18, 2, 0, 1, 53, 0],
+    ),
+    (
+        "zeek_erspan.pcap",
+        287,
+        113_363,
+        122.860_249,
+        [0, 0, 0, 0, 0, 5],
+    ),
+    (
+        "zeek_pppoe-over-qinq.pcap",
+        86,
+        40_864,
+        278.166_482,
+        [23, 0, 12, 2, 13, 0],
+    ),
+    (
+        "zeek_tcp_retransmit-fast009.pcap",
+        39,
+        30_757,
+        60.991_770,
+        [3, 1, 0, 0, 5, 0],
+    ),
+    (
+        "zeek_tcp_ssh-dups.pcap",
+        377,
+        56_814,
+        4.937_387,
+        [166, 92, 0, 0, 114, 0],
+    ),
+    (
+        "zeek_tcp_retransmit-timeout.pcapng",
+        3,
+        198,
+        300.000_010,
+        [1, 0, 1, 0, 0, 0],
+    ),
+    ("zeek_tcp_timestamp.pcap", 878, 1_057_964, 0.549_132, [0; 6]),
+];
+
+#[test]
+fn counts_are_those_of_tshark_and_capinfos() {
+    let Some(folder) = captures() else { return };
+    for (name, frames, bytes, seconds, wanted) in KNOWN {
+        let path = folder.join(name);
+        let file = path.to_str().expect("text");
+        let document = json(&["-r", file, "--json", "--duplicates", "classify"]);
+        assert_eq!(document["frames"], *frames, "{name}");
+        assert_eq!(document["backend"], "file");
+        assert_eq!(
+            number(&document["decoded"]) + total(&document["decode"]),
+            *frames,
+            "{name}"
+        );
+        assert_eq!(
+            number(&document["measured"]) + total(&document["unmeasured"]),
+            number(&document["decoded"]),
+            "{name}"
+        );
+        assert_eq!(document["bytes"], *bytes, "{name}");
+        let ns = number(&document["duration_ns"]) as f64;
+        assert!((ns / 1e9 - seconds).abs() < 1e-6, "{name}: {ns}");
+        let tcp = &document["tcp"];
+        let of = |key: &str| number(&tcp[key]);
+        // tshark marks fast and spurious ones as retransmissions too; ours exclude each other.
+        let all =
+            of("retransmissions") + of("fast_retransmissions") + of("spurious_retransmissions");
+        let ours = [
+            all,
+            of("fast_retransmissions"),
+            of("spurious_retransmissions"),
+            of("out_of_order"),
+            of("duplicate_acks"),
+            of("lost_segments"),
+        ];
+        assert_eq!(ours, *wanted, "{name}");
+        for sender in ["near", "remote"] {
+            assert!(number(&tcp[sender]["duplicate_acks"]) <= of("duplicate_acks"));
+        }
+    }
+}
+
+#[test]
+fn the_document_has_every_key_and_counters_begin_at_0() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("tcpdump_geneve.pcap");
+    let document = json(&["-r", path.to_str().expect("text"), "--json"]);
+    for key in
+        "schema netsonde command started_at ended_at source source_name backend frames bytes \
+        duration_ns capture_drops decode flows tcp rtt mtu top_flows loss reordering no_sample \
+        degraded throughput groups assertions"
+            .split_whitespace()
+    {
+        assert!(!document[key].is_null(), "{key}");
+    }
+    for key in
+        "segments retransmissions fast_retransmissions spurious_retransmissions out_of_order \
+        duplicate_acks lost_segments acked_unseen zero_windows zero_window_probes keep_alives \
+        window_full capture_duplicates"
+            .split_whitespace()
+    {
+        assert!(document["tcp"][key].is_u64(), "{key}");
+    }
+    for method in "handshake timestamp sequence quic_handshake quic_spin icmp dns stamp".split(' ')
+    {
+        for leg in ["near_ns", "remote_ns"] {
+            assert!(
+                document["rtt"][method][leg]["count"].is_u64(),
+                "{method} {leg}"
+            );
+        }
+    }
+    for side in ["near", "remote"] {
+        assert_eq!(total(&document["loss"][side]), 0);
+    }
+    // Three echoes and their replies inside Geneve; ping's own output in the capture's source
+    // is not at hand, so the times are tshark's icmp.resptime: 0.185, 0.197 and 0.251 ms.
+    let echoes = &document["rtt"]["icmp"]["remote_ns"];
+    assert_eq!(echoes["count"], 3);
+    assert_eq!(echoes["min"].as_u64().map(|ns| ns / 1000), Some(185));
+    assert_eq!(echoes["max"].as_u64().map(|ns| ns / 1000), Some(251));
+    assert_eq!(echoes["p99"], Value::Null);
+    assert_eq!(document["flows"]["seen"], 2);
+    assert_eq!(document["top_flows"][0]["near"]["port"], 51_225);
+    // The tunnel itself, if that is asked for.
+    let outer = json(&[
+        "-r",
+        path.to_str().expect("text"),
+        "--json",
+        "--layer",
+        "outer",
+    ]);
+    assert_eq!(outer["tcp"]["segments"], 0);
+    assert_eq!(outer["top_flows"][0]["protocol"], "udp");
+}
+
+/// `tshark -Y tcp.analysis.flags` and `-Y tcp.analysis.ack_rtt`, frame by frame.
+#[test]
+fn records_are_tsharks_frame_by_frame() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("zeek_tcp_retransmit-fast009.pcap");
+    let records = Scratch::new("records");
+    let flows = Scratch::new("flows");
+    let document = json(&[
+        "-r",
+        path.to_str().expect("text"),
+        "--json",
+        "--records",
+        records.path(),
+        "--flows",
+        flows.path(),
+    ]);
+    let mut classes = Vec::new();
+    let mut times = Vec::new();
+    for line in records.lines() {
+        let frame = number(&line["frame"]);
+        for class in line["classes"].as_array().expect("a list") {
+            classes.push((frame, class.as_str().expect("a word").to_owned()));
+        }
+        for rtt in line["rtt"].as_array().expect("a list") {
+            if rtt["method"] == "sequence" {
+                times.push((frame, number(&rtt["ns"])));
+            }
+        }
+    }
+    let wanted = [
+        (29, "duplicate_acks"),
+        (30, "duplicate_acks"),
+        (31, "duplicate_acks"),
+        (32, "fast_retransmissions"),
+        (33, "duplicate_acks"),
+        (34, "retransmissions"),
+        (35, "duplicate_acks"),
+        (36, "retransmissions"),
+    ]
+    .map(|(frame, class)| (frame, class.to_owned()));
+    assert_eq!(classes, wanted);
+    // tshark has one more, of frame 38, which acknowledges what was sent twice (Karn).
+    assert_eq!(times, [(2, 73_000), (3, 185_385_000), (5, 47_000)]);
+
+    let flows = flows.lines();
+    assert_eq!(flows.len(), 1);
+    let flow = &flows[0];
+    // `tshark -z conv,tcp`: 17 and 22 frames; without their Ethernet headers 1250 and 28 961.
+    assert_eq!(flow["protocol"], "tcp");
+    assert_eq!(flow["near"]["address"], "10.0.88.85");
+    assert_eq!(
+        (
+            number(&flow["near"]["packets"]),
+            number(&flow["remote"]["packets"])
+        ),
+        (17, 22)
+    );
+    let octets = number(&flow["near"]["bytes"]) + number(&flow["remote"]["bytes"]);
+    assert_eq!(octets, 30_757 - 39 * 14);
+    assert_eq!(flow["remote"]["retransmissions"], 3);
+    assert_eq!(
+        (number(&flow["near"]["mss"]), number(&flow["remote"]["mss"])),
+        (1452, 1430)
+    );
+    assert_eq!(flow["end"], "stopped");
+    assert_eq!(document["tcp"]["segments"], 39);
+}
+
+#[test]
+fn groups_add_up_to_the_whole() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("zeek_erspan.pcap");
+    let document = json(&[
+        "-r",
+        path.to_str().expect("text"),
+        "--json",
+        "--group-by",
+        "10.0.0.0/8=ten,0.0.0.0/0=rest",
+        "--group-by-port",
+        "80=web,22=ssh",
+    ]);
+    let groups = document["groups"].as_array().expect("a list");
+    assert!(groups.len() > 1);
+    let sum = |key: &str| -> u64 {
+        groups
+            .iter()
+            .map(|group| number(&group[key]["near"]) + number(&group[key]["remote"]))
+            .sum()
+    };
+    assert_eq!(sum("packets"), number(&document["packets"]));
+    let ended: u64 = groups
+        .iter()
+        .map(|group| number(&group["flows_ended"]))
+        .sum();
+    assert_eq!(ended, number(&document["flows"]["seen"]));
+    let samples = |of: &Value| number(&of["rtt"]["sequence"]["near_ns"]["count"]);
+    assert_eq!(groups.iter().map(samples).sum::<u64>(), samples(&document));
+}
+
+#[test]
+fn filtered_frames_are_counted_and_written() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("zeek_tcp_retransmit-fast009.pcap");
+    let file = path.to_str().expect("text");
+    let written = Scratch::new("written.pcapng");
+    let document = json(&[
+        "-r",
+        file,
+        "--json",
+        "-w",
+        written.path(),
+        "-s",
+        "0",
+        "src",
+        "host",
+        "10.0.88.85",
+    ]);
+    // `tshark -Y ip.src==10.0.88.85`: 17 of 39.
+    assert_eq!(document["frames"], 17);
+    assert_eq!(document["capture_drops"]["filtered"], 22);
+    assert_eq!(document["written"]["frames"], 17);
+    let again = json(&["-r", written.path(), "--json"]);
+    for key in ["frames", "bytes", "duration_ns", "decode", "tcp", "rtt"] {
+        assert_eq!(again[key], document[key], "{key}");
+    }
+    // Headers alone show the same.
+    let document = json(&["-r", file, "--json", "-w", written.path()]);
+    let size = std::fs::metadata(written.path()).expect("there").len();
+    assert!(size < 39 * (128 + 40) + 1000, "{size}");
+    let again = json(&["-r", written.path(), "--json"]);
+    for key in ["frames", "bytes", "decode", "tcp", "rtt", "loss"] {
+        assert_eq!(again[key], document[key], "{key}");
+    }
+}
+
+#[test]
+fn limits_end_a_run_in_the_files_own_time() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("zeek_tcp_retransmit-fast009.pcap");
+    let file = path.to_str().expect("text");
+    assert_eq!(json(&["-r", file, "--json", "-c", "7"])["frames"], 7);
+    // `tshark -Y frame.time_relative<=0.5`
+    let few = json(&["-r", file, "--json", "--duration", "500ms"]);
+    assert!(number(&few["duration_ns"]) <= 500_000_000);
+    assert_eq!(few["frames"], 28);
+    // Intervals add up.
+    let output = netsonde(&["-r", file, "--json-stream"]);
+    let documents: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let (last, intervals) = documents.split_last().expect("documents");
+    assert_eq!(last["frames"], 39);
+    for pointer in [
+        "/frames",
+        "/bytes",
+        "/tcp/segments",
+        "/tcp/duplicate_acks",
+        "/flows/seen",
+    ] {
+        let of = |document: &Value| number(document.pointer(pointer).expect(pointer));
+        assert_eq!(intervals.iter().map(of).sum::<u64>(), of(last), "{pointer}");
+    }
+}
+
+#[test]
+fn a_file_that_breaks_is_reported_up_to_there() {
+    let Some(folder) = captures() else { return };
+    let whole = std::fs::read(folder.join("tcpdump_geneve.pcap")).expect("readable");
+    let cut = Scratch::new("cut.pcap");
+    std::fs::write(&cut.0, &whole[..2000]).expect("written");
+    for from in [cut.path(), "-"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_netsonde"))
+            .args(["capture", "-r", from, "--json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("runs");
+        // A process that reads a file does not read its standard input.
+        let _ = child.stdin.take().expect("piped").write_all(&whole[..2000]);
+        let output = child.wait_with_output().expect("ends");
+        assert_eq!(output.status.code(), Some(5));
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(document["frames"], 9);
+        let complaint = text(&output.stderr);
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+        assert!(
+            complaint.contains("ends within a record at byte 1384"),
+            "{complaint}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_in_one_line() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("tcpdump_geneve.pcap");
+    let file = path.to_str().expect("text");
+    for (args, wanted) in [
+        (
+            &["-r", "/nonexistent/x.pcap"][..],
+            "cannot open /nonexistent/x.pcap: No such file",
+        ),
+        (&["-r", "/dev/null"], "empty"),
+        (
+            &["-r", env!("CARGO_BIN_EXE_netsonde")],
+            "neither pcap nor pcapng",
+        ),
+        (&["-r", file, "host"], "filter \"host\""),
+        (&["-r", file, "-i", "lo"], "cannot be used with"),
+        (&["-r", file, "-w", "/nonexistent/y"], "-w: "),
+        (
+            &["-r", file, "--flows", "/nonexistent/y"],
+            "cannot write --flows /nonexistent/y",
+        ),
+        (
+            &["-r", file, "--assert", "tcp.retransmission<1"],
+            "the nearest is 'tcp.retransmission",
+        ),
+        (&["-i", "nosuchdevice0"], "nosuchdevice0"),
+    ] {
+        let output = netsonde(args);
+        let complaint = text(&output.stderr);
+        let code = output.status.code();
+        // Without the privilege for packet sockets that is what is said of a device.
+        assert!(
+            code == Some(2) || (args[0] == "-i" && code == Some(3)),
+            "{args:?}: {code:?}"
+        );
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+        assert!(complaint.contains(wanted), "{args:?}: {complaint}");
+    }
+}
+
+#[test]
+fn assertions_decide_about_the_exit_code() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("zeek_tcp_retransmit-fast009.pcap");
+    let file = path.to_str().expect("text");
+    for (expr, code) in [
+        ("tcp.duplicate_acks==5", 0),
+        ("tcp.retransmission_ratio>7%", 0),
+        ("rtt.handshake.near.max<200ms", 0),
+        ("rtt.handshake.near.max<0.1", 4),
+        ("capture_drops.ring_full==0", 0),
+        ("rtt.quic_spin.near.p50<1s", 4),
+    ] {
+        let output = netsonde(&["-r", file, "-q", "--assert", expr]);
+        assert_eq!(output.status.code(), Some(code), "{expr}");
+        assert_eq!(text(&output.stdout).contains("is false"), code == 4);
+    }
+    let output = netsonde(&["-r", file]);
+    let shown = text(&output.stdout);
+    let first = shown.lines().next().expect("a line");
+    assert!(
+        first.contains("shows flows, not packets (-w FILE writes those)"),
+        "{first}"
+    );
+    assert!(first.contains("backend file"), "{first}");
+    assert!(shown.contains("tcp 10.0.88.85:50368 > 192.168.0.27:80"));
+}
