@@ -8,6 +8,7 @@
 
 pub mod capture;
 pub mod instructions;
+pub mod live;
 pub mod loops;
 pub mod side;
 pub mod traces;

@@ -171,11 +171,17 @@ impl Lines {
                 }
             }
             Observation::Loss {
-                place, segments, ..
-            } => value(
-                "loss",
-                json!({ "place": place.as_str(), "segments": segments }),
-            ),
+                sender,
+                place,
+                segments,
+                ..
+            } => {
+                let of = ["near", "remote"][sender.index()];
+                value(
+                    "loss",
+                    json!({ "sender": of, "place": place.as_str(), "segments": segments }),
+                );
+            }
             Observation::Ended { summary, .. } => {
                 let sides = self.live.remove(&summary.flow.0).unwrap_or_default();
                 let Some(file) = &mut self.flows else {
@@ -190,6 +196,9 @@ impl Lines {
                         "retransmissions": count(TcpClass::Retransmission)
                             + count(TcpClass::FastRetransmission)
                             + count(TcpClass::SpuriousRetransmission),
+                        // Only the command knows these.
+                        "retransmitted_bytes": null,
+                        "triple_duplicate_acks": null,
                         "out_of_order": count(TcpClass::OutOfOrder),
                         "duplicate_acks": count(TcpClass::DuplicateAck),
                         "zero_windows": count(TcpClass::ZeroWindow),

@@ -56,6 +56,8 @@ pub(crate) struct Rtt {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Placed {
     pub(crate) frame: u64,
+    /// `near` or `remote`: who had sent it.
+    pub(crate) sender: String,
     pub(crate) place: String,
     pub(crate) segments: u64,
 }
@@ -152,6 +154,7 @@ impl Analysed {
         for loss in list("loss") {
             self.placed.push(Placed {
                 frame,
+                sender: text(loss, "sender")?,
                 place: text(loss, "place")?,
                 segments: number(loss, "segments")?,
             });

@@ -14,8 +14,36 @@ use crate::ours::{self, analyse};
 use crate::tcptrace::{self, COMPARED, Side, by_ends, connections};
 use crate::tshark::{self, Word};
 
-/// Captures in which tcptrace sees other frames than there are, and why.
-const NOT_FOR_TCPTRACE: &[(&str, &str)] = &[];
+const TUNNEL: &str = "it looks into no tunnel and under no second tag";
+const NO_LENGTH: &str = "it takes an IP length of 0 for an empty packet";
+
+/// Captures in which tcptrace does not see every connection, and why; those that it sees are
+/// compared.
+const PARTLY_SEEN: &[(&str, &str)] = &[
+    ("sv_vxlan3.pcap", TUNNEL),
+    ("tcpdump_bigtcp-ipv4-vxlan-ipv4.pcap", TUNNEL),
+    ("tcpdump_bigtcp-ipv4.pcap", NO_LENGTH),
+    ("tcpdump_geneve-gcp.pcap", TUNNEL),
+    ("tcpdump_geneve.pcap", TUNNEL),
+    ("tcpdump_gso-ipv4-vxlan-ipv4.pcap", TUNNEL),
+    ("tcpdump_ipv4_tcp_http_xml_tso.pcap", NO_LENGTH),
+    ("zeek_erspan.pcap", TUNNEL),
+    ("zeek_gre-sample.pcap", TUNNEL),
+    ("zeek_http-qinq-0.pcap", TUNNEL),
+    ("zeek_mixed-vlan-mpls.pcap", TUNNEL),
+    ("zeek_mpls-in-vlan.pcap", TUNNEL),
+    ("zeek_pppoe-over-qinq.pcap", TUNNEL),
+    ("zeek_tunnels_4in6.pcap", TUNNEL),
+    ("zeek_vxlan-http.pcap", TUNNEL),
+];
+
+/// Samples that tshark does not have, and why: capture, frame, ns.
+const ONLY_OURS: &[(&str, u64, u64, &str)] = &[(
+    "zeek_tcp_handshake-reorder.pcap",
+    3,
+    294_000,
+    "tcptrace has it too: the ACK of a SYN-ACK that was captured before its SYN",
+)];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let needs = || {
@@ -30,8 +58,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let title = format!("rtt::tshark::{name}");
         trials.push(trial(&title, needs_public, move || equal_ack_rtts(&path)));
         // It reads no pcapng.
-        let refused = NOT_FOR_TCPTRACE.iter().any(|(known, _)| *known == name);
-        if name.ends_with(".pcap") && !refused {
+        if name.ends_with(".pcap") {
             let path = public(&name);
             let title = format!("tcptrace::{name}");
             trials.push(trial(&title, needs_public, move || equal_counts(&path)));
@@ -75,6 +102,13 @@ fn equal_ack_rtts(capture: &Path) -> Result<()> {
         .into_iter()
         .filter(|(frame, _)| theirs.streams.get(frame).is_some_and(clean))
         .collect();
+    let name = capture.file_name().unwrap_or_default().to_string_lossy();
+    let allowed: BTreeSet<(u64, u64)> = ONLY_OURS
+        .iter()
+        .filter(|(known, ..)| *known == name)
+        .map(|(_, frame, ns, _)| (*frame, *ns))
+        .collect();
+    let got: BTreeSet<_> = got.difference(&allowed).copied().collect();
     let missing: Vec<_> = wanted.difference(&got).take(10).collect();
     let surplus: Vec<_> = got.difference(&wanted).take(10).collect();
     ensure!(
@@ -91,8 +125,13 @@ fn equal_counts(capture: &Path) -> Result<()> {
     let theirs = by_ends(&connections(capture)?)?;
     let ours = flows_by_ends(&analyse(capture, ours::TCPTRACE)?.flows)?;
     let mut wrong = Vec::new();
+    let name = capture.file_name().unwrap_or_default().to_string_lossy();
+    let partly = PARTLY_SEEN.iter().any(|(known, _)| *known == name);
     let both: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
     for ends in both {
+        if partly && !theirs.contains_key(ends) {
+            continue;
+        }
         let (Some(theirs), Some(ours)) = (theirs.get(ends), ours.get(ends)) else {
             wrong.push(format!(
                 "{ends:?}: tcptrace {}, we {}",
@@ -104,7 +143,7 @@ fn equal_counts(capture: &Path) -> Result<()> {
         for (end, (theirs, ours)) in ends.iter().zip(theirs.iter().zip(ours)) {
             for (name, key) in COMPARED {
                 let (wanted, got) = (theirs.get(name), ours.get(name));
-                if wanted != got {
+                if wanted != got && got.is_some() {
                     wrong.push(format!(
                         "{ends:?}, sent by {end}: {key} {got:?}, tcptrace's {name} {wanted:?}"
                     ));
@@ -126,6 +165,7 @@ fn end_of(side: &Value) -> Result<String> {
 
 /// Ours in tcptrace's words.
 fn flows_by_ends(flows: &[Value]) -> Result<BTreeMap<[String; 2], [Side; 2]>> {
+    let partial = std::env::var_os("NETSONDE_ORACLE_PARTIAL").is_some();
     let mut sums: BTreeMap<[String; 2], [Side; 2]> = BTreeMap::new();
     for flow in flows.iter().filter(|flow| flow["protocol"] == "tcp") {
         let mut sides = [&flow["near"], &flow["remote"]];
@@ -137,9 +177,13 @@ fn flows_by_ends(flows: &[Value]) -> Result<BTreeMap<[String; 2], [Side; 2]>> {
         let known = sums.entry(ends).or_default();
         for (known, side) in known.iter_mut().zip(sides) {
             for (name, key) in COMPARED {
-                let more = side[key]
-                    .as_u64()
-                    .with_context(|| format!("{key} in {flow}"))?;
+                let more = &side[key];
+                // The bare loop of the bench does not know all of them; the command does.
+                if more.is_null() && side.get(key).is_some() && partial {
+                    continue;
+                }
+                let more = more.as_u64();
+                let more = more.with_context(|| format!("{key} in {flow}"))?;
                 *known.entry(name.to_owned()).or_default() += more;
             }
         }

@@ -1,6 +1,7 @@
 //! tcptrace's word on a capture: counts per connection and direction.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,9 @@ use lab::Running;
 use netsonde_e2e::missing_program;
 
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What it counts for the end whose data are acknowledged, and we for the end that sends.
+const OF_THE_OTHER_END: [&str; 2] = ["duplicate acks", "triple dupacks"];
 
 /// What is compared: tcptrace's line, and the key in our `--flows`.
 pub(crate) const COMPARED: [(&str, &str); 8] = [
@@ -59,6 +63,13 @@ pub(crate) fn connections(capture: &Path) -> Result<Vec<Connection>> {
     parse(&finished.stdout)
 }
 
+/// Address and port as others write them: it fills groups of IPv6 with zeros.
+fn end(text: &str) -> Result<String> {
+    let (address, port) = text.rsplit_once(':').context("no port")?;
+    let address: IpAddr = address.parse().with_context(|| text.to_owned())?;
+    Ok(format!("{address}:{port}"))
+}
+
 fn parse(text: &str) -> Result<Vec<Connection>> {
     let mut all: Vec<Connection> = Vec::new();
     for line in text.lines() {
@@ -72,7 +83,7 @@ fn parse(text: &str) -> Result<Vec<Connection>> {
         };
         if key.starts_with("host ") {
             let free = usize::from(!connection.ends[0].is_empty());
-            connection.ends[free] = rest.trim().to_owned();
+            connection.ends[free] = end(rest.trim())?;
             continue;
         }
         // Both columns repeat the key: `rexmt data pkts:  91   rexmt data pkts:  0`.
@@ -110,8 +121,10 @@ pub(crate) fn by_ends(all: &[Connection]) -> Result<BTreeMap<[String; 2], [Side;
             sides.reverse();
         }
         let known = sums.entry(ends).or_default();
-        for (known, side) in known.iter_mut().zip(&sides) {
+        for (at, known) in known.iter_mut().enumerate() {
             for (name, _) in COMPARED {
+                let other = usize::from(OF_THE_OTHER_END.contains(&name));
+                let side = &sides[at ^ other];
                 let more = side.get(name).with_context(|| format!("no {name}"));
                 // A connection without an RTT section has no samples.
                 *known.entry(name.to_owned()).or_default() += more.copied().unwrap_or(0);

@@ -159,6 +159,7 @@ pub(crate) struct Segment {
     pub(crate) ports: (u16, u16),
     pub(crate) sequence: u32,
     pub(crate) length: u32,
+    pub(crate) acknowledged: u32,
 }
 
 /// Every TCP segment, by frame.
@@ -167,18 +168,19 @@ pub(crate) fn segments(capture: &Path) -> Result<BTreeMap<u64, Segment>> {
     command.arg("-r").arg(capture);
     command.args(["-Y", "tcp", "-T", "fields", "-e", "frame.number"]);
     command.args(["-e", "tcp.srcport", "-e", "tcp.dstport"]);
-    command.args(["-e", "tcp.seq_raw", "-e", "tcp.len"]);
+    command.args(["-e", "tcp.seq_raw", "-e", "tcp.len", "-e", "tcp.ack_raw"]);
     let finished = Running::start(&mut command)?.finish(PATIENCE)?;
     ensure!(finished.code() == 0, "tshark: {}", finished.stderr);
     let segment = |line: &str| {
         let columns: Vec<&str> = line.split('\t').collect();
-        let [frame, from, to, sequence, length] = columns.as_slice() else {
+        let [frame, from, to, sequence, length, acknowledged] = columns.as_slice() else {
             anyhow::bail!("tshark's {line:?}");
         };
         let segment = Segment {
             ports: (from.parse()?, to.parse()?),
             sequence: sequence.parse()?,
             length: length.parse()?,
+            acknowledged: acknowledged.parse()?,
         };
         Ok((frame.parse()?, segment))
     };

@@ -166,8 +166,7 @@ impl Traffic {
             }
             Self::SlowReader { chunk, pause, .. } => {
                 let mut buffer = vec![0; chunk];
-                let mut reader = stream;
-                while reader.read(&mut buffer)? > 0 {
+                while read(stream, &mut buffer)? > 0 {
                     thread::sleep(pause);
                 }
                 Ok(())
@@ -206,7 +205,7 @@ fn listen(at: SocketAddr, stack: Stack) -> Result<Socket> {
 fn accept(listener: &Socket) -> Result<TcpStream> {
     // Through the std type, so that the stream is one.
     let listener = TcpListener::from(listener.try_clone()?);
-    let (stream, _) = listener.accept().context("accept")?;
+    let (stream, _) = again(|| listener.accept()).context("accept")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -248,11 +247,25 @@ fn send(stream: &TcpStream, bytes: u64) -> Result<()> {
     }
 }
 
-fn count(mut stream: &TcpStream) -> Result<u64> {
+/// With a time-out of the socket a signal ends a call, whoever it is for (signal(7)).
+fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn read(mut stream: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    again(|| stream.read(buffer))
+}
+
+fn count(stream: &TcpStream) -> Result<u64> {
     let mut buffer = vec![0; 65_536];
     let mut all = 0;
     loop {
-        match stream.read(&mut buffer)? {
+        match read(stream, &mut buffer)? {
             0 => return Ok(all),
             more => all += more as u64,
         }
@@ -263,14 +276,14 @@ fn drain(stream: &TcpStream) -> Result<()> {
     count(stream).map(drop)
 }
 
-fn take(mut stream: &TcpStream, bytes: u64) -> Result<()> {
+fn take(stream: &TcpStream, bytes: u64) -> Result<()> {
     let mut buffer = vec![0; 65_536];
     let mut left = bytes;
     while left > 0 {
         let size = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        match stream.read(&mut buffer[..size])? {
+        match read(stream, &mut buffer[..size])? {
             0 => bail!("the other end closed with {left} bytes to come"),
             more => left -= more as u64,
         }
