@@ -118,6 +118,7 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
     pub(crate) const fn used(&self) -> u32 {
         self.used
     }
@@ -195,11 +196,6 @@ impl Pool {
         }
         self.give(head);
         Some(cell)
-    }
-
-    /// Frees a whole list.
-    pub(crate) fn clear(&mut self, list: &mut List) {
-        while self.pop(list).is_some() {}
     }
 
     /// Visits the cells in order until `each` says stop; they may be changed but for their
@@ -297,7 +293,7 @@ mod tests {
             assert_eq!(pool.used(), 24, "round {round}");
             let firsts = std::iter::from_fn(|| pool.pop(&mut a)).map(|cell| cell.first);
             assert!(firsts.eq(0..12));
-            pool.clear(&mut b);
+            while pool.pop(&mut b).is_some() {}
             assert_eq!((pool.used(), pool.exhausted), (0, 0));
         }
     }

@@ -41,8 +41,6 @@ impl Record {
     const NEAR_IS_HIGHER: u32 = 1 << 1;
     /// [`Key::mark`]: the flow has ended on the wire.
     const CLOSED: u32 = 1 << 2;
-    /// Marks from here on are the protocol's.
-    pub(crate) const PROTOCOL_MARKS: u32 = 8;
 
     pub(crate) const EMPTY: Self = Self {
         key: Key::EMPTY,

@@ -182,9 +182,9 @@ impl Table {
     #[inline]
     fn homes(&self, hash: u32) -> (usize, usize) {
         let count = self.buckets.len() as u64;
-        let first = (u64::from(hash) * count >> 32) as usize;
+        let first = ((u64::from(hash) * count) >> 32) as usize;
         // Any other one; from bits that the first choice hardly used.
-        let step = 1 + (u64::from(hash.wrapping_mul(0x9e37_79b9)) * (count - 1) >> 32) as usize;
+        let step = 1 + ((u64::from(hash.wrapping_mul(0x9e37_79b9)) * (count - 1)) >> 32) as usize;
         let second = first + step;
         let second = if second >= self.buckets.len() {
             second - self.buckets.len()

@@ -92,6 +92,7 @@ impl<M: Memory> Analyser<M> {
         let mut counters = self.counters.clone();
         counters.segments_forgotten = self.shared.pool.exhausted;
         counters.no_sample = self.shared.no_sample;
+        (counters.datagrams, counters.not_quic) = self.datagrams.all();
         counters
     }
 

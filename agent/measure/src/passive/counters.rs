@@ -2,7 +2,9 @@
 
 use base::FlowEnd;
 use wire::decode::Undecoded;
+use wire::quic::NotQuic;
 
+use super::datagram::DatagramEvent;
 use super::tcp::NoSample;
 
 base::closed_list! {
@@ -44,6 +46,10 @@ pub struct Counters {
     pub segments_forgotten: u64,
     /// ACKs that gave no round-trip time, by [`NoSample::index`].
     pub no_sample: [u64; NoSample::COUNT],
+    /// Datagrams that gave no round-trip time, by [`DatagramEvent::index`].
+    pub datagrams: [u64; DatagramEvent::COUNT],
+    /// Datagrams on a QUIC port that are not QUIC, by [`NotQuic::index`].
+    pub not_quic: [u64; NotQuic::COUNT],
     /// Frames older than the one before them: the capture's clock went back, or several
     /// queues came together.
     pub clock_back: u64,
@@ -64,6 +70,8 @@ impl Counters {
             ended: [0; FlowEnd::COUNT],
             segments_forgotten: 0,
             no_sample: [0; NoSample::COUNT],
+            datagrams: [0; DatagramEvent::COUNT],
+            not_quic: [0; NotQuic::COUNT],
             clock_back: 0,
         }
     }

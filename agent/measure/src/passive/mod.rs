@@ -17,6 +17,7 @@ pub(crate) mod tcp;
 
 pub use analyser::Analyser;
 pub use counters::{Counters, Unmeasured};
+pub use datagram::DatagramEvent;
 pub use groups::{Groups, MOST_GROUPS, TooManyGroups};
 pub use tcp::NoSample;
 use wire::decode::Layer;

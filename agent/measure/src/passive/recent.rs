@@ -8,34 +8,30 @@ use wire::decode::TcpHeader;
 
 use super::analyser::batch::Ids;
 
-use crate::flow::time::Short;
-
-/// Slots: 64 KiB, which stays in the second-level cache.
+/// Slots of 8 octets: 32 KiB stay in the first-level cache.
 const SLOTS: usize = 4096;
+/// Times are kept in units of 2^16 ns, modulo 2^24 (18 minutes).
+const TIME_SHIFT: u32 = 16;
+const TIME_MASK: u64 = 0x00ff_ffff;
+/// How far apart two copies may be captured: a second.
+const IPV4_UNITS: u64 = 1_000_000_000 >> TIME_SHIFT;
+/// The same without an identification, where only chance tells a copy from a repetition: a
+/// millisecond.
+const NO_ID_UNITS: u64 = 1_000_000 >> TIME_SHIFT;
+
 const M1: u64 = 0x9e37_79b9_7f4a_7c15;
 const M2: u64 = 0xd6e8_feb8_6659_fd93;
-/// How far apart two copies may be captured.
-const IPV4_NS: i64 = 1_000_000_000;
-/// The same without an identification, where only chance tells a copy from a repetition.
-const NO_ID_NS: i64 = 1_000_000;
 
-#[derive(Copy, Clone, Default, Debug)]
-struct Slot {
-    digest: u64,
-    at: Short,
-    ttl: u8,
-}
-
-/// See the module.
+/// See the module. A slot is 32 bits of digest, the TTL, the time.
 #[derive(Debug)]
 pub(super) struct Recent {
-    slots: Box<[Slot; SLOTS]>,
+    slots: Box<[u64; SLOTS]>,
 }
 
 impl Recent {
     pub(super) fn new() -> Self {
         Self {
-            slots: Box::new([Slot::default(); SLOTS]),
+            slots: Box::new([0; SLOTS]),
         }
     }
 
@@ -52,46 +48,85 @@ impl Recent {
         let a = u64::from(tcp.seq) << 32 | u64::from(tcp.ack);
         let b = u64::from(tcp.tsval) << 32 | u64::from(ids.ip_id) << 16 | u64::from(tcp.window);
         let c = u64::from(ids.payload_len) << 40 | u64::from(tcp.flags) << 32 | u64::from(flow);
-        self.saw(
-            a.wrapping_mul(M1) ^ (b ^ c.rotate_left(8)).wrapping_mul(M2),
-            ids,
-            at,
-        )
+        let digest = a.wrapping_mul(M1) ^ (b ^ c.rotate_left(8)).wrapping_mul(M2);
+        self.saw(digest, ids, at)
     }
 
     /// Whether this datagram was there already; without an identification nobody can tell.
     pub(super) fn saw_datagram(&mut self, flow: u32, ids: Ids, at: WallNanos) -> bool {
         let a = u64::from(flow) << 32 | u64::from(ids.payload_len);
-        ids.ip_id != 0
-            && self.saw(
-                a.wrapping_mul(M1) ^ u64::from(ids.ip_id).wrapping_mul(M2),
-                ids,
-                at,
-            )
+        let digest = a.wrapping_mul(M1) ^ u64::from(ids.ip_id).wrapping_mul(M2);
+        ids.ip_id != 0 && self.saw(digest, ids, at)
     }
 
+    /// Not for an attacker's eyes: whoever can forge a copy can as well repeat the packet.
     #[inline(always)]
     fn saw(&mut self, digest: u64, ids: Ids, at: WallNanos) -> bool {
-        // Never the digest of an empty slot. Not for an attacker's eyes: whoever can forge a
-        // copy can as well repeat the packet.
-        let digest = digest | 1;
-        let slot = &mut self.slots[(digest >> 52) as usize];
-        let before = std::mem::replace(
-            slot,
-            Slot {
-                digest,
-                at: Short::of(at),
-                ttl: ids.ttl,
-            },
-        );
-        if before.digest != digest {
-            return false;
+        let slot = &mut self.slots[(digest >> 20) as usize % SLOTS];
+        let time = at.0 >> TIME_SHIFT & TIME_MASK;
+        // The upper half of a product is its better half. Never an empty slot's.
+        let name = digest >> 32 << 32 | 1 << 32;
+        let before = std::mem::replace(slot, name | u64::from(ids.ttl) << 24 | time);
+        before >> 32 << 32 == name && is_copy(before, ids, time)
+    }
+}
+
+/// Whether the same packet came so soon, and so, that it is a copy.
+#[cold]
+fn is_copy(before: u64, ids: Ids, time: u64) -> bool {
+    let age = time.wrapping_sub(before) & TIME_MASK;
+    if ids.ip_id != 0 {
+        age <= IPV4_UNITS
+    } else {
+        age <= NO_ID_UNITS && (before >> 24) as u8 != ids.ttl
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(seq: u32) -> TcpHeader {
+        TcpHeader {
+            seq,
+            ack: 7,
+            flags: TcpHeader::ACK,
+            window: 500,
+            ..TcpHeader::default()
         }
-        let age = before.at.until(at);
-        if ids.ip_id != 0 {
-            age < IPV4_NS
-        } else {
-            age < NO_ID_NS && before.ttl != ids.ttl
-        }
+    }
+
+    const IDS: Ids = Ids {
+        ip_id: 9,
+        ttl: 64,
+        payload_len: 100,
+    };
+
+    #[test]
+    fn a_copy_is_the_same_packet_soon_after() {
+        let mut recent = Recent::new();
+        let start: u64 = 1_700_000_000_000_000_000;
+        let mut saw =
+            |ids, seq, at: u64| recent.saw_segment(3, ids, &segment(seq), WallNanos(start + at));
+        assert!(!saw(IDS, 1, 0));
+        assert!(!saw(IDS, 2, 1_000));
+        // A router between: another TTL.
+        let far = Ids { ttl: 63, ..IDS };
+        assert!(saw(far, 1, 500_000_000));
+        assert!(saw(IDS, 2, 600_000_000));
+        // Too late; and a retransmission has an identification of its own.
+        assert!(!saw(IDS, 1, 3_000_000_000));
+        assert!(!saw(Ids { ip_id: 10, ..IDS }, 1, 3_000_001_000));
+    }
+
+    #[test]
+    fn without_an_identification_only_another_ttl_tells() {
+        let mut recent = Recent::new();
+        let none = Ids { ip_id: 0, ..IDS };
+        let mut saw = |ids, at| recent.saw_segment(3, ids, &segment(1), WallNanos(at));
+        assert!(!saw(none, 10_000_000));
+        assert!(!saw(none, 10_100_000));
+        assert!(saw(Ids { ttl: 63, ..none }, 10_200_000));
+        assert!(!saw(none, 20_000_000));
     }
 }

@@ -75,14 +75,17 @@ impl<M: Memory> Analyser<M> {
             return;
         };
         flow.count(sender, size.bytes, size.segments, size.packet_bytes);
+        let segment = tcp::Segment {
+            tcp,
+            len: line.payload_len,
+            at: frame.at,
+        };
         let mut classes = flow.segment(
             &mut self.shared,
             &mut record.initial_rtt_ns,
             place,
             sender,
-            frame.at,
-            line.payload_len,
-            tcp,
+            &segment,
             &mut |shown| {
                 emit(
                     number,

@@ -78,12 +78,19 @@ impl DatagramCounters {
         }
     }
 
+    /// All of both.
+    pub(crate) const fn all(&self) -> ([u64; DatagramEvent::COUNT], [u64; NotQuic::COUNT]) {
+        (self.events, self.not_quic)
+    }
+
     /// How often something was seen.
+    #[cfg(test)]
     pub(crate) const fn get(&self, event: DatagramEvent) -> u64 {
         self.events[event.index()]
     }
 
     /// Packets of QUIC candidates that were not QUIC.
+    #[cfg(test)]
     pub(crate) const fn not_quic(&self, reason: NotQuic) -> u64 {
         self.not_quic[reason.index()]
     }

@@ -20,11 +20,11 @@ const SAID: u32 = 1 << 30;
 
 /// One segment as the definitions see it.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Segment<'a> {
-    pub(super) tcp: &'a TcpHeader,
+pub(crate) struct Segment<'a> {
+    pub(crate) tcp: &'a TcpHeader,
     /// Octets of payload.
-    pub(super) len: u32,
-    pub(super) at: WallNanos,
+    pub(crate) len: u32,
+    pub(crate) at: WallNanos,
 }
 
 impl Segment<'_> {

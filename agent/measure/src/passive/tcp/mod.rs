@@ -12,10 +12,10 @@ mod repeats;
 pub(crate) mod state;
 mod tcptrace;
 
-use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses, WallNanos};
+use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses};
 use wire::decode::TcpHeader;
 
-use classify::Segment;
+pub(crate) use classify::Segment;
 use outstanding::Finding;
 pub(crate) use repeats::Repeats;
 use state::Notes;
@@ -69,8 +69,8 @@ pub(crate) fn begins_anew(flow: &TcpFlow, sender: Sender, tcp: &TcpHeader) -> bo
 }
 
 impl TcpFlow {
-    /// One segment. `initial_rtt_ns` is the record's, `flow` its place, `len` the octets of payload; the classes come back, the rest goes to
-    /// `show`.
+    /// One segment. `initial_rtt_ns` is the record's, `flow` its place; the classes come back,
+    /// the rest goes to `show`.
     #[inline(always)]
     pub(crate) fn segment(
         &mut self,
@@ -78,17 +78,14 @@ impl TcpFlow {
         initial_rtt_ns: &mut u32,
         flow: u32,
         sender: Sender,
-        at: WallNanos,
-        len: u32,
-        tcp: &TcpHeader,
+        segment: &Segment<'_>,
         show: &mut impl FnMut(Shown),
     ) -> TcpClasses {
-        let segment = Segment { tcp, len, at };
-        if plain::is_plain(self, sender, &segment) {
-            plain::take(self, shared, flow, sender, &segment, show);
+        if plain::is_plain(self, sender, segment) {
+            plain::take(self, shared, flow, sender, segment, show);
             return TcpClasses::NONE;
         }
-        self.any_segment(shared, initial_rtt_ns, flow, sender, &segment, show)
+        self.any_segment(shared, initial_rtt_ns, flow, sender, segment, show)
     }
 
     /// A segment that may be anything.
