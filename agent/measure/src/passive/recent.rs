@@ -62,10 +62,12 @@ impl Recent {
     /// Not for an attacker's eyes: whoever can forge a copy can as well repeat the packet.
     #[inline(always)]
     fn saw(&mut self, digest: u64, ids: Ids, at: WallNanos) -> bool {
-        let slot = &mut self.slots[(digest >> 20) as usize % SLOTS];
+        // The upper bits of a product know all of its factors, the lower ones only the lower.
+        let digest = (digest ^ digest >> 32).wrapping_mul(M1);
+        let slot = &mut self.slots[(digest >> 52) as usize % SLOTS];
         let time = at.0 >> TIME_SHIFT & TIME_MASK;
-        // The upper half of a product is its better half. Never an empty slot's.
-        let name = digest >> 32 << 32 | 1 << 32;
+        // Never an empty slot's.
+        let name = digest << 32 | 1 << 32;
         let before = std::mem::replace(slot, name | u64::from(ids.ttl) << 24 | time);
         before >> 32 << 32 == name && is_copy(before, ids, time)
     }
