@@ -71,6 +71,7 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
         wanted.extend(packages::LAB);
         wanted.extend(packages::CAPTURE_PEERS);
     }
+    wanted.extend(packages::BUILD);
     packages::install(&wanted)?;
     build(&parts)?;
 

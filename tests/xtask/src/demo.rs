@@ -11,7 +11,7 @@ use crate::{packages, steps};
 pub(crate) fn run(port: u16) -> Result<ExitCode> {
     // Set by ourselves on the second start, as root: all is built then.
     if std::env::var_os("NETSONDE_DEMO_BUILT").is_none() {
-        packages::install(packages::LAB)?;
+        packages::install(&[packages::BUILD, packages::LAB].concat())?;
         println!("building netsonde and the lab's relay (release)");
         let args = ["build", "--release", "--locked", "--bins"];
         let packages = ["--package", "netsonde", "--package", "netsonde-lab"];

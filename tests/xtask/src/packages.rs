@@ -6,8 +6,16 @@ use anyhow::{Result, ensure};
 
 use crate::machine::{as_root, works};
 
+/// What every build needs: libpcap, which compiles filters in tcpdump's language (feature
+/// `pcap`).
+pub(crate) const BUILD: &[&str] = &["libpcap-dev"];
+
 /// What the lab itself needs; the demo needs no more.
 pub(crate) const LAB: &[&str] = &["iproute2", "ethtool"];
+
+/// What only some tests need, and what a distribution may lack: the compiler of the committed
+/// eBPF objects, with which they are built again and compared.
+pub(crate) const OPTIONAL: &[&str] = &["clang-14", "llvm-14"];
 
 /// What the tests need besides: peers, oracles and independent dissectors.
 pub(crate) const TEST: &[&str] = &[
@@ -35,6 +43,22 @@ fn installed(package: &str) -> bool {
         .args(["--show", format, package])
         .output();
     output.is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Installs what is missing and to be had; says what is not.
+pub(crate) fn install_if_any(wanted: &[&str]) {
+    let known = |name: &&&str| {
+        let show = Command::new("apt-cache").args(["show", name]).output();
+        show.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+    };
+    let missing = wanted.iter().filter(|name| !installed(name));
+    let (known, unknown): (Vec<&str>, Vec<&str>) = missing.partition(|name| known(name));
+    for name in unknown {
+        println!("no Debian package {name} here: what needs it says so");
+    }
+    if let Err(error) = install(&known) {
+        println!("{error:#}");
+    }
 }
 
 /// Installs what is missing, and says what; touches nothing if all is there.

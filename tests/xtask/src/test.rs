@@ -70,9 +70,14 @@ pub(crate) fn check() -> Result<ExitCode> {
 /// All of it.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut steps = Steps::default();
+    packages::install(packages::BUILD)?;
     // apt waits for the network while cargo uses the processor.
     let wanted = [packages::LAB, packages::TEST].concat();
-    let installing = thread::spawn(move || packages::install(&wanted));
+    let installing = thread::spawn(move || {
+        packages::install(&wanted)?;
+        packages::install_if_any(packages::OPTIONAL);
+        anyhow::Ok(())
+    });
 
     if !options.checked {
         fmt(&mut steps);

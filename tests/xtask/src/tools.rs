@@ -120,7 +120,7 @@ pub(crate) fn environment() -> Vec<(&'static str, PathBuf)> {
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
-    packages::install(&[packages::LAB, packages::TEST].concat())?;
+    packages::install(&[packages::BUILD, packages::LAB, packages::TEST].concat())?;
     for (name, path) in environment() {
         println!("{name}={}", path.display());
     }
