@@ -196,3 +196,99 @@ fn offsets_outside_the_mapping_are_refused() {
         assert!(Mapped::<u64>::new(mapping(), &offsets, 16).is_none());
     }
 }
+
+/// The orderings, by every interleaving that loom finds: two threads, two slots, three
+/// entries. The entries are plain memory, so that a read without its acquire, or a write
+/// without its release before it, is a race.
+mod orderings {
+    use super::super::{Consumer, Memory, Producer};
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Clone)]
+    struct Shared(Arc<Words>);
+
+    struct Words {
+        producer: AtomicU32,
+        consumer: AtomicU32,
+        entries: [UnsafeCell<u64>; 2],
+    }
+
+    // SAFETY: loom checks each access to the cells, which is what this is for.
+    unsafe impl Sync for Words {}
+
+    impl Shared {
+        fn entry(&self, index: u32) -> &UnsafeCell<u64> {
+            &self.0.entries[(index % 2) as usize]
+        }
+    }
+
+    // As `Mapped` does it.
+    impl Memory for Shared {
+        type Item = u64;
+        fn slots(&self) -> u32 {
+            2
+        }
+        fn producer(&self) -> u32 {
+            self.0.producer.load(Ordering::Acquire)
+        }
+        fn consumer(&self) -> u32 {
+            self.0.consumer.load(Ordering::Acquire)
+        }
+        fn publish_producer(&self, index: u32) {
+            self.0.producer.store(index, Ordering::Release);
+        }
+        fn publish_consumer(&self, index: u32) {
+            self.0.consumer.store(index, Ordering::Release);
+        }
+        fn needs_wakeup(&self) -> bool {
+            false
+        }
+        fn read(&self, index: u32) -> u64 {
+            // SAFETY: loom panics if somebody writes meanwhile.
+            self.entry(index).with(|value| unsafe { *value })
+        }
+        fn write(&self, index: u32, item: u64) {
+            // SAFETY: loom panics if somebody reads or writes meanwhile.
+            self.entry(index).with_mut(|value| unsafe { *value = item });
+        }
+    }
+
+    #[test]
+    fn entries_are_written_before_they_are_read_and_read_before_they_are_written_again() {
+        let mut model = loom::model::Builder::new();
+        // All interleavings are too many; mistakes show with two switches.
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let start = u32::MAX;
+            let shared = Shared(Arc::new(Words {
+                producer: AtomicU32::new(start),
+                consumer: AtomicU32::new(start),
+                entries: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            }));
+            let theirs = shared.clone();
+            let writer = loom::thread::spawn(move || {
+                let mut producer = Producer::new(theirs);
+                for value in 1..=3 {
+                    while !producer.push(value) {
+                        loom::thread::yield_now();
+                    }
+                    producer.publish();
+                }
+            });
+            let mut consumer = Consumer::new(shared);
+            let mut seen = Vec::new();
+            while seen.len() < 3 {
+                let filled = consumer.filled(1);
+                seen.extend((0..filled).filter_map(|ahead| consumer.peek(ahead)));
+                consumer.release(filled);
+                if filled == 0 {
+                    loom::thread::yield_now();
+                }
+            }
+            writer.join().expect("the writer");
+            assert_eq!(seen, [1, 2, 3]);
+        });
+    }
+}
