@@ -156,6 +156,7 @@ fn turn(receiver: Receiver, flows: u32, rate: Option<u32>, options: &Options) ->
         let took = generator.run(sys::device::index(DEVICE)?, frames)?;
         Ok((generator.sent()?, took))
     })??;
+    receiver.settle(&running)?;
     let counted = receiver.stop(running)?;
     let arrived = arrived(&net.b)? - arrived_before;
     ensure!(made >= u64::from(frames), "{made} of {frames} frames made");

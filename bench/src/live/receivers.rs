@@ -1,7 +1,7 @@
 //! The receivers: their command lines, when they are ready, and what they counted.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Running};
@@ -11,6 +11,10 @@ use serde::Serialize;
 const PROCESSOR: &str = "1";
 /// A limit, never a wait.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// 128 MB of frames are written to nowhere sooner.
+const SETTLES: Duration = Duration::from_secs(30);
+/// Longer than any receiver sleeps over a frame: tcpdump has a block retired after 1 s.
+const QUIET: Duration = Duration::from_millis(1_500);
 
 /// One of them.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -98,7 +102,8 @@ impl Receiver {
             arguments.extend(["-c", PROCESSOR]);
         } else {
             // It pins its threads itself.
-            arguments.extend(["-c", "0-1"]);
+            // It writes by the block into a pipe, and would not say that it is ready.
+            arguments.extend(["-c", "0-1", "stdbuf", "-oL"]);
         }
         arguments.extend(words.iter().map(String::as_str));
         let mut running = host.spawn("taskset", &arguments)?;
@@ -110,6 +115,34 @@ impl Receiver {
             Self::AfPacket | Self::AfXdp => drop(running.wait_error_line(device, PATIENCE)?),
         }
         Ok(running)
+    }
+
+    /// Waits until it has read what is in its rings: until it uses the processor no more. Who
+    /// polls always does, and is never behind for long.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn settle(self, running: &Running) -> Result<()> {
+        let path = format!("/proc/{}/stat", running.pid());
+        let limit = Instant::now() + SETTLES;
+        let mut before = String::new();
+        loop {
+            let stat = std::fs::read_to_string(&path).with_context(|| self.name())?;
+            // Fields 14 and 15 of proc(5), 12 and 13 behind the name.
+            let (_, fields) = stat.rsplit_once(") ").context("no name")?;
+            let used: Vec<&str> = fields.split(' ').skip(11).take(2).collect();
+            let used = used.join(" ");
+            if used == before || (self.is_polling() && !before.is_empty()) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < limit, "{} does not settle", self.name());
+            before = used;
+            std::thread::sleep(QUIET);
+        }
+    }
+
+    const fn is_polling(self) -> bool {
+        matches!(self, Self::Testpmd)
     }
 
     /// Ends it and reads what it counted.

@@ -14,6 +14,7 @@ use crate::steps::{Counts, Steps};
 struct Parts<'a> {
     instructions: Option<&'a [&'a str]>,
     capture: Option<&'a [&'a str]>,
+    live: Option<&'a [&'a str]>,
     side_by_side: Option<&'a [&'a str]>,
     time: Option<&'a [&'a str]>,
 }
@@ -23,6 +24,7 @@ impl<'a> Parts<'a> {
         let none = Self {
             instructions: None,
             capture: None,
+            live: None,
             side_by_side: None,
             time: None,
         };
@@ -30,6 +32,7 @@ impl<'a> Parts<'a> {
             [] => Self {
                 instructions: Some(&[]),
                 capture: Some(&[]),
+                live: Some(&[]),
                 side_by_side: Some(&[]),
                 time: Some(&[]),
             },
@@ -41,6 +44,10 @@ impl<'a> Parts<'a> {
                 capture: Some(options),
                 ..none
             },
+            ["--live", options @ ..] => Self {
+                live: Some(options),
+                ..none
+            },
             ["--side-by-side", options @ ..] => Self {
                 side_by_side: Some(options),
                 ..none
@@ -50,7 +57,9 @@ impl<'a> Parts<'a> {
                 ..none
             },
             [other, ..] => {
-                bail!("unknown option {other} (--time, --instructions, --capture, --side-by-side)")
+                bail!(
+                    "unknown option {other} (--time, --instructions, --capture, --live, --side-by-side)"
+                )
             }
         })
     }
@@ -72,6 +81,10 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
         wanted.extend(packages::CAPTURE_PEERS);
     }
     wanted.extend(packages::BUILD);
+    if parts.live.is_some() {
+        wanted.extend(packages::LAB);
+        wanted.extend(packages::LIVE_PEERS);
+    }
     packages::install(&wanted)?;
     build(&parts)?;
 
@@ -88,6 +101,14 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
     }
     if let Some(options) = parts.capture {
         capture(&mut steps, options)?;
+    }
+    if let Some(options) = parts.live {
+        std::fs::create_dir_all(target().join("bench"))?;
+        let mut command = as_root(&release("live-side-by-side").to_string_lossy());
+        command.arg("--netsonde").arg(release("netsonde"));
+        command.arg("--json").arg(target().join("bench/live.json"));
+        command.args(options);
+        steps.command("live capture side by side", Counts::AsOne, &mut command);
     }
     if let Some(options) = parts.side_by_side {
         // Made by us, so that it is ours when the program below runs by sudo.
@@ -151,7 +172,7 @@ fn build(parts: &Parts<'_>) -> Result<()> {
     let args = ["build", "--release", "--locked", "--bins"];
     let mut build = cargo();
     build.args(args).args(["--package", "netsonde-bench"]);
-    if parts.side_by_side.is_some() || parts.capture.is_some() {
+    if parts.side_by_side.is_some() || parts.capture.is_some() || parts.live.is_some() {
         build.args(["--package", "netsonde"]);
     }
     if parts.capture.is_some() {

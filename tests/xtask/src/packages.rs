@@ -37,6 +37,14 @@ pub(crate) const PEERS: &[&str] = &["iputils-ping", "irtt", "sockperf"];
 /// What `netsonde capture` is compared with, and what makes its traces.
 pub(crate) const CAPTURE_PEERS: &[&str] = &["tcpdump", "tcptrace", "softflowd", "nfdump"];
 
+/// What live capture is compared with: tcpdump, dumpcap, and testpmd with its AF_XDP driver.
+pub(crate) const LIVE_PEERS: &[&str] = &[
+    "tcpdump",
+    "wireshark-common",
+    "dpdk-dev",
+    "librte-net-af-xdp23",
+];
+
 fn installed(package: &str) -> bool {
     let format = "--showformat=${db:Status-Status}";
     let output = Command::new("dpkg-query")

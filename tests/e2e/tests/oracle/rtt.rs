@@ -2,14 +2,14 @@
 //! number, and its other counts, everywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use netsonde_e2e::{missing, trial};
 use serde_json::Value;
 
-use crate::captures::{all_public, fresh, missing_public, public, scenarios};
+use crate::captures::{all_public, fresh, missing_public, public, scenarios, scratch};
 use crate::ours::{self, analyse};
 use crate::tcptrace::{self, COMPARED, Side, by_ends, connections};
 use crate::tshark::{self, Word};
@@ -37,6 +37,12 @@ const PARTLY_SEEN: &[(&str, &str)] = &[
     ("zeek_vxlan-http.pcap", TUNNEL),
 ];
 
+/// Captures that tcptrace misreads, and why.
+const MISREAD: &[(&str, &str)] = &[(
+    "zeek_ipv6-http-atomic-frag.pcap",
+    "it reads an IPv6 fragment header as one of TCP",
+)];
+
 /// Samples that tshark does not have, and why: capture, frame, ns.
 const ONLY_OURS: &[(&str, u64, u64, &str)] = &[(
     "zeek_tcp_handshake-reorder.pcap",
@@ -58,7 +64,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         let title = format!("rtt::tshark::{name}");
         trials.push(trial(&title, needs_public, move || equal_ack_rtts(&path)));
         // It reads no pcapng.
-        if name.ends_with(".pcap") {
+        let misread = MISREAD.iter().any(|(known, _)| *known == name);
+        if name.ends_with(".pcap") && !misread {
             let path = public(&name);
             let title = format!("tcptrace::{name}");
             trials.push(trial(&title, needs_public, move || equal_counts(&path)));
@@ -78,7 +85,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&title, needs, move || {
             let captured = fresh(&scenario)?;
             for (place, path) in &captured.files {
-                equal_counts(path).context(place.name())?;
+                // tcptrace has microseconds: what is sent within one is sent at once.
+                let coarse = in_microseconds(path)?;
+                equal_counts(&coarse).context(place.name())?;
+                std::fs::remove_file(coarse)?;
             }
             Ok(())
         }));
@@ -118,6 +128,30 @@ fn equal_ack_rtts(capture: &Path) -> Result<()> {
         got.len()
     );
     Ok(())
+}
+
+/// A copy of a classic pcap file of nanoseconds with whole microseconds.
+fn in_microseconds(path: &Path) -> Result<PathBuf> {
+    const HEADER: usize = 24;
+    const RECORD: usize = 16;
+    let word = |bytes: &[u8], at: usize| -> Result<u32> {
+        let word = bytes.get(at..at + 4).context("cut short")?;
+        Ok(u32::from_le_bytes(*word.first_chunk().context("a word")?))
+    };
+    let mut bytes = std::fs::read(path)?;
+    ensure!(word(&bytes, 0)? == 0xa1b2_3c4d, "no nanoseconds");
+    bytes[..4].copy_from_slice(&0xa1b2_c3d4u32.to_le_bytes());
+    let mut at = HEADER;
+    while at < bytes.len() {
+        let us = word(&bytes, at + 4)? / 1_000;
+        let length = word(&bytes, at + 8)? as usize;
+        bytes[at + 4..at + 8].copy_from_slice(&us.to_le_bytes());
+        at += RECORD + length;
+    }
+    let name = path.file_name().context("a file")?.to_string_lossy();
+    let coarse = scratch()?.join(format!("coarse-{name}"));
+    std::fs::write(&coarse, bytes)?;
+    Ok(coarse)
 }
 
 /// Every count of every pair of ends.
