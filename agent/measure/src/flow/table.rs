@@ -366,3 +366,6 @@ impl Table {
         (0..self.capacity()).filter(|place| self.record(*place).is_used())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! A record is in exactly one list as long as its place is taken. Deadlines are lazy: a flow
 //! that is due but was active is put forward again, so no packet touches the wheel. Work
-//! per call is bounded; what is left over is done by the next call.
+//! per call is bounded; what is left over is done by the next call. When the clock is set
+//! back, the wheel goes back with it.
 
 use base::WallNanos;
 
@@ -14,6 +15,9 @@ const SLOTS: u64 = 16;
 /// The farthest that a record is put forward, in slots: how late a closed flow goes at most.
 const FARTHEST: u64 = 8;
 const END: u32 = u32::MAX;
+/// How far the clock may be behind the wheel, in slots, before the wheel goes back with it:
+/// frames of several queues need not come in order.
+const SLACK: u64 = 1;
 
 /// What to do with a flow that is due.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -58,6 +62,14 @@ impl Wheel {
         *head = place;
     }
 
+    /// The clock was set back: what was due in so many slots still is.
+    #[cold]
+    fn set_back(&mut self, slot: u64) {
+        let turned = self.turned.replace(slot).unwrap_or(slot);
+        self.heads
+            .rotate_left((turned.wrapping_sub(slot) % SLOTS) as usize);
+    }
+
     /// Looks at flows that are due, `budget` of them at most; says whether some are left.
     pub(crate) fn turn(
         &mut self,
@@ -67,6 +79,9 @@ impl Wheel {
         mut decide: impl FnMut(&mut Table, u32) -> Due,
     ) -> bool {
         let slot = now.0 >> SLOT_BITS;
+        if self.turned.is_some_and(|turned| slot + SLACK < turned) {
+            self.set_back(slot);
+        }
         let Some(mut turned) = self.turned else {
             return false;
         };
@@ -104,3 +119,6 @@ impl Wheel {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;
