@@ -5,7 +5,7 @@
 //! agent alone, and sends nothing but descriptors and error numbers back. What the
 //! configuration at start does not name is refused. It dies with the agent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,8 @@ use sys::privilege::{CapSet, Capability};
 use sys::process::Pid;
 use sys::socket::{ProbeSocket, SocketKind, SocketSpec};
 
-use crate::config::Config;
+use crate::config::{Capture, Config};
+use crate::worker::capture as capturing;
 
 /// Room for bursts of replies and TX stamps, which share it (kernel-and-lab E1).
 pub const RECEIVE_BUFFER: usize = 8 << 20;
@@ -50,6 +51,14 @@ pub enum Request {
         /// Position in `[reflector] listen`.
         index: u16,
     },
+    /// The sockets and programs of a capture group on a device: the first of them, the rest by
+    /// [`Request::CaptureNext`].
+    Capture {
+        /// Which.
+        device: String,
+    },
+    /// The next of what the last [`Request::Capture`] opened.
+    CaptureNext,
 }
 
 impl Request {
@@ -69,6 +78,8 @@ impl Request {
             Self::Udp { ipv6, device } => (1, *ipv6, device.clone().unwrap_or_default().into()),
             Self::Icmp { ipv6, device } => (2, *ipv6, device.clone().unwrap_or_default().into()),
             Self::Reflect { index } => (3, false, index.to_be_bytes().to_vec()),
+            Self::Capture { device } => (4, false, device.clone().into()),
+            Self::CaptureNext => (5, false, Vec::new()),
         };
         let mut bytes = vec![kind, u8::from(ipv6)];
         bytes.extend(rest);
@@ -93,6 +104,8 @@ impl Request {
             3 if !ipv6 => Some(Self::Reflect {
                 index: u16::from_be_bytes(rest.try_into().ok()?),
             }),
+            4 if !ipv6 => Some(Self::Capture { device: device()?? }),
+            5 if !ipv6 && rest.is_empty() => Some(Self::CaptureNext),
             _ => None,
         }
     }
@@ -109,6 +122,8 @@ pub struct Allowed {
     reflect: Vec<SocketAddr>,
     /// Whether receive buffers beyond the system's limit are wanted.
     large_buffers: bool,
+    /// What is captured.
+    capture: Option<Capture>,
 }
 
 impl Allowed {
@@ -128,6 +143,7 @@ impl Allowed {
         if let Some(reflector) = &config.reflector {
             allowed.reflect.clone_from(&reflector.listen);
         }
+        allowed.capture.clone_from(&config.capture);
         allowed
     }
 
@@ -148,6 +164,12 @@ impl Allowed {
         if self.large_buffers {
             needed.push(Capability::NetAdmin);
         }
+        if self.capture.is_some() {
+            if !needed.contains(&Capability::NetRaw) {
+                needed.push(Capability::NetRaw);
+            }
+            needed.push(Capability::Bpf);
+        }
         needed
     }
 
@@ -156,6 +178,11 @@ impl Allowed {
             Request::Udp { device, .. } => self.udp.contains(device),
             Request::Icmp { device, .. } => self.icmp.contains(device),
             Request::Reflect { index } => usize::from(*index) < self.reflect.len(),
+            Request::Capture { device } => self
+                .capture
+                .as_ref()
+                .is_some_and(|capture| capturing::is_wanted(capture, device)),
+            Request::CaptureNext => self.capture.is_some(),
         }
     }
 
@@ -183,6 +210,10 @@ impl Allowed {
                 let address = address.ok_or(io::ErrorKind::InvalidInput)?;
                 return open_reflect(address);
             }
+            // Several descriptors: `Pending` has them.
+            Request::Capture { .. } | Request::CaptureNext => {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
         };
         open(&spec, address, self.large_buffers)
     }
@@ -208,6 +239,40 @@ fn open(spec: &SocketSpec, address: Option<SocketAddr>, large: bool) -> io::Resu
     Ok(socket.into_fd())
 }
 
+/// Descriptors that one request opened and further ones fetch; `None`: there is none in this
+/// place.
+#[derive(Debug, Default)]
+struct Pending(VecDeque<Option<OwnedFd>>);
+
+/// There is no descriptor in this place (ENODATA).
+const NOTHING: i32 = 61;
+
+impl Pending {
+    /// The answer to a request of a capture; `None`: it is another one.
+    fn answer(&mut self, allowed: &Allowed, bytes: &[u8]) -> Option<(Vec<u8>, Option<OwnedFd>)> {
+        let (number, request) = bytes.split_at(bytes.len().min(NUMBER));
+        let request = Request::decode(request)?;
+        let capture = allowed.capture.as_ref()?;
+        match &request {
+            Request::Capture { device } if allowed.permits(&request) => {
+                self.0.clear();
+                match capturing::open(capture, device) {
+                    Ok(opened) => self.0 = opened.into(),
+                    Err(error) => {
+                        let errno = sys::call::errno_of(&error).unwrap_or(REFUSED);
+                        return Some(([number, &errno.to_be_bytes()].concat(), None));
+                    }
+                }
+            }
+            Request::CaptureNext => {}
+            _ => return None,
+        }
+        let fd = self.0.pop_front().flatten();
+        let errno: i32 = if fd.is_some() { 0 } else { NOTHING };
+        Some(([number, &errno.to_be_bytes()].concat(), fd))
+    }
+}
+
 /// Octets of the number in front of each request and of its answer.
 const NUMBER: usize = size_of::<u32>();
 
@@ -231,6 +296,7 @@ const REFUSED: i32 = -1;
 /// Serves until the agent is gone.
 fn serve(socket: &OwnedFd, allowed: &Allowed) -> io::Result<()> {
     let mut buffer = [0; MESSAGE];
+    let mut pending = Pending::default();
     loop {
         let (len, descriptor) = sys::fdpass::recv(socket, &mut buffer)?;
         if len == 0 {
@@ -238,7 +304,9 @@ fn serve(socket: &OwnedFd, allowed: &Allowed) -> io::Result<()> {
         }
         // The agent has no descriptors to give; what came is closed.
         drop(descriptor);
-        let (bytes, fd) = answer(allowed, &buffer[..len]);
+        let (bytes, fd) = pending
+            .answer(allowed, &buffer[..len])
+            .unwrap_or_else(|| answer(allowed, &buffer[..len]));
         sys::fdpass::send(socket, &bytes, fd.as_ref().map(AsFd::as_fd))?;
     }
 }
@@ -387,6 +455,29 @@ impl Opener {
             Some(index) if self.channel.is_some() => self.ask(&Request::Reflect { index }),
             _ => open_reflect(address),
         }
+    }
+
+    /// The sockets of a capture group on a device, opened in the same way: for each worker its
+    /// socket, its program and its counter, as [`capturing::open`] gives them.
+    ///
+    /// # Errors
+    /// When whoever tried could not.
+    pub fn capture(&self, capture: &Capture, device: &str) -> io::Result<Vec<Option<OwnedFd>>> {
+        let request = Request::Capture {
+            device: device.to_owned(),
+        };
+        if !self.can(&request) {
+            return capturing::open(capture, device);
+        }
+        let mut all = vec![Some(self.ask(&request)?)];
+        while all.len() < capturing::descriptors(capture) {
+            match self.ask(&Request::CaptureNext) {
+                Ok(fd) => all.push(Some(fd)),
+                Err(error) if error.raw_os_error() == Some(NOTHING) => all.push(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     fn can(&self, request: &Request) -> bool {

@@ -21,6 +21,7 @@ use record::snapshot::{Component, ConfigInfo, Health, Labels, ReflectorSnapshot,
 use tokio::sync::watch;
 
 use crate::config::report::TICK_NS;
+use crate::worker::capture::Collector;
 use crate::worker::probe::Results;
 use slot::Sending;
 pub use slot::{Slot, SlotId};
@@ -56,6 +57,8 @@ pub enum Note {
     Labels(Labels),
     /// How to ask the reflector for its counters; `None`: there is none.
     Reflector(Option<Box<dyn Fn() -> ReflectorSnapshot + Send>>),
+    /// How to ask the capture; `None`: there is none.
+    Capture(Option<Box<Collector>>),
     /// The health of a part, by name; `Healthy` with an empty detail if it is well.
     Health(&'static str, Health, String),
     /// A part is gone from the configuration.
@@ -101,6 +104,7 @@ pub struct Publisher {
     events: EventLog,
     components: BTreeMap<&'static str, Component>,
     reflector: Option<Box<dyn Fn() -> ReflectorSnapshot + Send>>,
+    capture: Option<Box<Collector>>,
     /// What changes rarely lives in the snapshot that is copied each tick.
     base: Snapshot,
     dropped: u64,
@@ -131,6 +135,7 @@ impl Publisher {
             events: EventLog::default(),
             components: BTreeMap::new(),
             reflector: None,
+            capture: None,
             base,
             dropped: 0,
             limits: limits::Limits::default(),
@@ -190,6 +195,7 @@ impl Publisher {
             Note::Config(config) => self.base.config = config,
             Note::Labels(labels) => self.base.labels = labels,
             Note::Reflector(reflector) => self.reflector = reflector,
+            Note::Capture(capture) => self.capture = capture,
             Note::Health(name, health, detail) => self.health(name, health, detail),
             Note::NoComponent(name) => {
                 self.components.remove(name);
@@ -269,6 +275,7 @@ impl Publisher {
         }
         self.base.components = self.components.values().cloned().collect();
         self.base.reflector = self.reflector.as_ref().map(|ask| ask());
+        self.base.capture = self.capture.as_mut().map(|capture| capture.snapshot());
         if let Some(reflector) = &self.base.reflector {
             for text in self.limits.bites(reflector, began) {
                 self.log(event(EventKind::LimitReached, None, "", &text));

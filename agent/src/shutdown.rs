@@ -52,6 +52,7 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
         notes,
         probes,
         reflector,
+        capture,
         records,
         export,
         publisher,
@@ -70,6 +71,10 @@ pub fn stop(mut agent: Agent, end: &End) -> anyhow::Result<Exit> {
     }
     if reflector.is_some_and(|reflector| !reflector.stop()) {
         failures.push("the reflect thread died".to_owned());
+    }
+    // Before the last hand-off: what its rings held is in it.
+    if capture.is_some_and(|capture| !capture.stop()) {
+        failures.push("a capture thread died".to_owned());
     }
     // If it is gone, that is in the list already.
     let _ = notes.send(Note::Finish);

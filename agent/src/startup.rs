@@ -16,6 +16,7 @@ use crate::opener::Opener;
 use crate::output::records;
 use crate::privileges::{self, Identity};
 use crate::supervise::{Agent, Parts};
+use crate::worker::capture as capturing;
 use crate::worker::export::Listeners;
 
 /// What the supervisor reads instead of being interrupted.
@@ -110,6 +111,10 @@ fn prepare(args: AgentArgs, loaded: Loaded) -> Result<Parts, Failure> {
     };
     let listeners = listeners(config)?;
     let reflect = reflect_sockets(config, crate::opener::open_reflect)?;
+    let capture = config
+        .capture
+        .as_ref()
+        .map(|capture| capturing::prepare(capture, capturing::open));
     let state = state_directory(&config.agent.state_directory);
     prepare_state(&state, &identity);
     // Best effort: the limit is what it is.
@@ -142,6 +147,7 @@ fn prepare(args: AgentArgs, loaded: Loaded) -> Result<Parts, Failure> {
         opener,
         listeners,
         reflect,
+        capture,
         records: file,
         state,
         complaints,

@@ -30,6 +30,7 @@ use crate::opener::Opener;
 use crate::publish::{self, Note, Publisher, Shared, SlotId, event};
 use crate::startup::{Loaded, SIGNALS};
 use crate::targets::{self, Name, Wanted};
+use crate::worker::capture::{self as capturing, Capturing};
 use crate::worker::export::{Exporting, Listeners};
 use crate::worker::probe::{Options, Probes};
 use crate::worker::records::Writer;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub listeners: Listeners,
     /// For the reflector.
     pub reflect: Vec<(SocketAddr, OwnedFd)>,
+    /// For the capture, if there is one.
+    pub capture: Option<capturing::Ready>,
     /// For `--records`.
     pub records: Option<File>,
     /// Where state is kept.
@@ -89,6 +92,7 @@ pub struct Agent {
     resolver: Resolver,
     pub(crate) reflector: Option<Reflecting>,
     reflect: Vec<(SocketAddr, OwnedFd)>,
+    pub(crate) capture: Option<Capturing>,
     pub(crate) records: Option<Writer>,
     pub(crate) export: Exporting,
     pub(crate) publisher: JoinHandle<()>,
@@ -178,6 +182,7 @@ impl Agent {
             resolver,
             reflector: None,
             reflect: Vec::new(),
+            capture: None,
             records,
             export,
             publisher,
@@ -204,6 +209,9 @@ impl Agent {
         agent
             .reflect(parts.reflect)
             .map_err(failed("the reflector"))?;
+        agent
+            .capture(parts.capture)
+            .map_err(failed("the capture"))?;
         agent.note(Note::NotReady(Vec::new()));
         let status = agent.status();
         tracing::info!(listen = addresses, targets = agent.running.len(), "started");
@@ -257,7 +265,12 @@ impl Agent {
         } else {
             ""
         };
-        format!("{} targets{reflecting}", self.running.len())
+        let capturing = if self.capture.is_some() {
+            ", capturing"
+        } else {
+            ""
+        };
+        format!("{} targets{reflecting}{capturing}", self.running.len())
     }
 
     fn watch_opener(&mut self) {
@@ -304,6 +317,7 @@ impl Agent {
             }
             self.watch_devices();
             self.retry();
+            self.watch_capture();
             if self.poller.wait(&mut events, Some(LOOK_NS)).is_err() {
                 return End::Dead("main");
             }
@@ -356,6 +370,12 @@ impl Agent {
                     .as_ref()
                     .is_some_and(|reflector| !reflector.alive()),
             ),
+            (
+                "capture",
+                self.capture
+                    .as_ref()
+                    .is_some_and(|capture| !capture.alive()),
+            ),
         ]
         .into_iter()
         .find_map(|(name, dead)| dead.then_some(name))
@@ -373,6 +393,36 @@ impl Agent {
             }
             let detail = "the opener process ended; sockets that need capabilities cannot be opened again until a restart";
             self.health("opener", Health::Degraded, detail.to_owned());
+        }
+    }
+
+    /// Starts the capture on what was opened for it, in place of what there was.
+    fn capture(&mut self, ready: Option<capturing::Ready>) -> std::io::Result<()> {
+        if let Some(before) = self.capture.take() {
+            before.stop();
+        }
+        self.note(Note::Capture(None));
+        let (Some(config), Some(ready)) = (&self.config.capture, ready) else {
+            self.note(Note::NoComponent("capture"));
+            return Ok(());
+        };
+        let (capturing, collector) = Capturing::start(config, ready, &self.bounds)?;
+        self.note(Note::Capture(Some(Box::new(collector))));
+        self.capture = Some(capturing);
+        self.watch_capture();
+        Ok(())
+    }
+
+    /// Opens devices again that came back, and tells how well the capture is.
+    fn watch_capture(&mut self) {
+        let opener = &self.opener;
+        let Some(capture) = &mut self.capture else {
+            return;
+        };
+        let now = sys::clock::mono_now();
+        let open = |config: &_, device: &_| opener.capture(config, device);
+        if let Some((health, detail)) = capture.look(now, open) {
+            self.health("capture", health, detail);
         }
     }
 

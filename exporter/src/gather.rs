@@ -2,17 +2,18 @@
 //!
 //! Pure: no clock, no lock, no I/O. Labels are the metric's own, then those configured for
 //! the probe, then those of the agent; the first of equal names wins, reserved ones are left out. A family never has
-//! more than [`Encoding::max_series`] label sets: targets beyond are folded into one with
-//! `__other__` for all its names (gauges are left out), and counted.
+//! more than [`Encoding::max_series`] label sets: targets and groups of flows beyond are folded
+//! into one with `__other__` for all its names (gauges are left out), and counted.
 
 mod agent;
+mod capture;
 mod target;
 
 use std::collections::BTreeMap;
 
 use prometheus::proto::{self, MetricType};
 use protobuf::MessageField;
-use record::snapshot::TargetSnapshot;
+use record::snapshot::{CaptureGroup, TargetSnapshot};
 use record::{SeriesSnapshot, Snapshot};
 
 use crate::http::ExportStats;
@@ -70,6 +71,7 @@ pub fn families(
     agent::gather(&mut gather, stats);
     target::gather(&mut gather);
     agent::reflector(&mut gather);
+    capture::gather(&mut gather);
     agent::series(&mut gather);
     gather.flush();
 }
@@ -253,6 +255,51 @@ impl<'s> Gather<'s, '_> {
                 let value = sum.as_ref().map_or(Value::Number(number), Value::Series);
                 messages.push(self.message(metric, labels, value, snapshot.started_at.0));
             }
+        }
+        self.counts.push((metric, messages.len(), folded));
+        self.family(metric).append(&mut messages);
+    }
+}
+
+/// A value of a group: labels before those of the group, and the number or the series.
+type OfGroup<'s> = (Vec<&'static str>, Value<'s>);
+
+impl<'s> Gather<'s, '_> {
+    /// One family over all groups of flows: of each the label sets that `list` gives.
+    fn per_group(
+        &mut self,
+        metric: &'static Metric,
+        groups: &'s [CaptureGroup],
+        since_ns: u64,
+        list: impl Fn(&'s CaptureGroup) -> Vec<OfGroup<'s>>,
+    ) {
+        let mut messages = Vec::new();
+        let mut other = BTreeMap::<Vec<&'static str>, (f64, Vec<&'s SeriesSnapshot>)>::new();
+        let mut folded = 0;
+        for group in groups {
+            for (own, value) in list(group) {
+                if messages.len() >= self.encoding.max_series {
+                    folded += 1;
+                    let sum = other.entry(own).or_default();
+                    match value {
+                        Value::Number(number) => sum.0 += number,
+                        Value::Series(series) => sum.1.push(series),
+                    }
+                    continue;
+                }
+                let mut values: Vec<&str> = own;
+                values.extend([&*group.group, &*group.service]);
+                let labels = self.labels(metric, &values, &[]);
+                messages.push(self.message(metric, labels, value, since_ns));
+            }
+        }
+        for (own, (number, series)) in other {
+            let mut values: Vec<&str> = own;
+            values.extend([OTHER, OTHER]);
+            let labels = self.labels(metric, &values, &[]);
+            let sum = SeriesSnapshot::sum(series.into_iter());
+            let value = sum.as_ref().map_or(Value::Number(number), Value::Series);
+            messages.push(self.message(metric, labels, value, since_ns));
         }
         self.counts.push((metric, messages.len(), folded));
         self.family(metric).append(&mut messages);

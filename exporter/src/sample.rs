@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use base::{
-    Counter, Event, EventKind, Gauge, LossTotals, Output, Protocol, Quantity, Sample, StampPoint,
-    StampSource, TargetKey, WallNanos, Why,
+    Counter, Event, EventKind, Gauge, Leg, LossPlace, LossTotals, Output, Protocol, Quantity,
+    RttMethod, Sample, StampPoint, StampSource, TargetKey, TcpClass, WallNanos, Why,
 };
+use record::passive::Traffic;
 use record::series::ClassicBounds;
 use record::snapshot::{
-    BuildInfo, Component, Health, Labels, ProcessStats, ReflectorSnapshot, TargetSnapshot,
+    BuildInfo, CaptureGroup, CaptureSnapshot, Component, Health, Labels, ProcessStats,
+    ReflectorSnapshot, TargetSnapshot,
 };
-use record::{EventLog, Snapshot, TargetSeries};
+use record::{EventLog, Series, Snapshot, TargetSeries};
 
 const START: WallNanos = WallNanos(1_800_000_000_000_000_000);
 
@@ -128,6 +130,7 @@ pub(crate) fn snapshot(targets: Vec<TargetSnapshot>) -> Snapshot {
             session_capacity: 1024,
             ..ReflectorSnapshot::default()
         }),
+        capture: Some(capture()),
         process: ProcessStats {
             resident_bytes: 20 << 20,
             cpu_ns: 1_500_000_000,
@@ -138,6 +141,49 @@ pub(crate) fn snapshot(targets: Vec<TargetSnapshot>) -> Snapshot {
         event_counts: *events.counts(),
         events: events.list(),
         ..Snapshot::starting(build, START)
+    }
+}
+
+/// One group with something of everything.
+pub(crate) fn capture() -> CaptureSnapshot {
+    let mut series = Series::new(Quantity::Rtt, 8.0, &ClassicBounds::default());
+    rtts().into_iter().for_each(|rtt| series.record(rtt));
+    series.tick();
+    let mut group = CaptureGroup {
+        group: "vpc".to_owned(),
+        service: "https".to_owned(),
+        traffic: Traffic {
+            packets: [10, 20],
+            bytes: [1_000, 30_000],
+            segments: [9, 19],
+        },
+        too_big: 1,
+        black_holes: 2,
+        rtt: vec![(RttMethod::Timestamp, Leg::Remote, series.snapshot())],
+        late: [None, Some(series.snapshot())],
+        ..CaptureGroup::default()
+    };
+    group.classes[1][TcpClass::Retransmission.index()] = 3;
+    group.losses[1][LossPlace::After.index()] = 2;
+    CaptureSnapshot {
+        device: "eth0".to_owned(),
+        backend: "afpacket",
+        reason: "sees both directions and takes nothing from the host".to_owned(),
+        since: START,
+        frames: 30,
+        bytes: 31_500,
+        dropped: vec![("filtered", 4), ("ring_full", 0)],
+        undecoded: vec![("arp", 1)],
+        unmeasured: vec![("orphan_fragment", 0)],
+        no_sample: vec![("ambiguous", 1)],
+        flows_active: 2,
+        flows_capacity: 131_072,
+        flows: 3,
+        flows_ended: vec![("closed", 1), ("evicted", 0)],
+        intervals: 60,
+        degraded_intervals: 1,
+        groups: vec![group],
+        ..CaptureSnapshot::default()
     }
 }
 

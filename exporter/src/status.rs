@@ -5,7 +5,7 @@
 //! buckets: quantiles hold to 2.2 %, and there is no standard deviation.
 
 use base::{Counter, Gauge, Protocol, Quantity, WallNanos, Why};
-use record::snapshot::{Health, TargetSnapshot};
+use record::snapshot::{CaptureSnapshot, Health, TargetSnapshot};
 use record::{SeriesSnapshot, Snapshot};
 use serde_json::{Map, Value, json};
 
@@ -170,6 +170,35 @@ pub fn add_problem(status: &mut Value, problem: &str) {
     }
 }
 
+/// The capture in sum; its groups are in the metrics.
+fn capture(one: &CaptureSnapshot) -> Value {
+    let reasons = |list: &[(&'static str, u64)]| -> Map<String, Value> {
+        list.iter()
+            .map(|(reason, count)| ((*reason).to_owned(), (*count).into()))
+            .collect()
+    };
+    json!({
+        "device": one.device,
+        "backend": one.backend,
+        "reason": one.reason,
+        "since": time(one.since),
+        "frames": one.frames,
+        "bytes": one.bytes,
+        "capture_drops": reasons(&one.dropped),
+        "decode": reasons(&one.undecoded),
+        "unmeasured": reasons(&one.unmeasured),
+        "flows": {
+            "seen": one.flows,
+            "active": one.flows_active,
+            "capacity": one.flows_capacity,
+            "ended": reasons(&one.flows_ended),
+            "segments_forgotten": one.segments_forgotten,
+        },
+        "intervals": {"all": one.intervals, "degraded": one.degraded_intervals},
+        "interruptions": one.interruptions,
+    })
+}
+
 /// The document of `/api/v1/status`.
 #[must_use]
 pub fn status(snapshot: &Snapshot) -> Value {
@@ -232,6 +261,7 @@ pub fn status(snapshot: &Snapshot) -> Value {
             "session_capacity": one.session_capacity,
             "sessions_expired": one.sessions_expired,
         })),
+        "capture": snapshot.capture.as_ref().map(capture),
         "results_dropped": snapshot.results_dropped,
         "process": {
             "resident_bytes": snapshot.process.resident_bytes,

@@ -242,6 +242,57 @@ table! {
     REFLECTOR_EXPIRED = "reflector_expired_sessions_total", Counter, Count, [],
         "Sessions that were idle too long.";
 
+    CAPTURE_INFO = "capture_info", Gauge, Info, ["device", "backend", "reason"],
+        "What is captured, how, and why so.";
+    CAPTURE_FRAMES = "capture_frames_total", Counter, Count, [],
+        "Frames analysed.";
+    CAPTURE_BYTES = "capture_bytes_total", Counter, Bytes, [],
+        "Their octets on the wire.";
+    CAPTURE_DROPPED = "capture_dropped_frames_total", Counter, Count, ["reason"],
+        "Frames that were not analysed; filtered ones were not wanted, all others are lost to the capture.";
+    CAPTURE_UNDECODED = "capture_undecoded_frames_total", Counter, Count, ["reason"],
+        "Frames without a packet that can be measured.";
+    CAPTURE_UNMEASURED = "capture_unmeasured_frames_total", Counter, Count, ["reason"],
+        "Frames that are decoded and in no flow.";
+    CAPTURE_INTERVALS = "capture_intervals_total", Counter, Count, [],
+        "Seconds of capture.";
+    CAPTURE_DEGRADED = "capture_degraded_intervals_total", Counter, Count, [],
+        "Seconds in which the capture lost frames: losses in them may be the capture's own.";
+    CAPTURE_INTERRUPTIONS = "capture_interruptions_total", Counter, Count, [],
+        "How often a device went away.";
+    CAPTURE_CLOCK_BACK = "capture_clock_back_frames_total", Counter, Count, [],
+        "Frames older than the one before them.";
+    FLOW_ENTRIES = "flow_table_entries", Gauge, Count, [],
+        "Flows in the table.";
+    FLOW_CAPACITY = "flow_table_capacity", Gauge, Count, [],
+        "Size of the flow table.";
+    FLOWS = "flows_total", Counter, Count, [],
+        "Flows that were begun.";
+    FLOW_ENDED = "flow_ended_total", Counter, Count, ["reason"],
+        "Flows that left the table; evicted ones for want of room.";
+    FLOW_FORGOTTEN = "flow_forgotten_segments_total", Counter, Count, [],
+        "Segments that were not remembered until their ACK for want of room.";
+    FLOW_NO_SAMPLE = "flow_rtt_no_sample_total", Counter, Count, ["reason"],
+        "What could have given a round-trip time, and why it did not.";
+    FLOW_RTT = "flow_rtt_seconds", Histogram, Seconds, ["method", "leg", "group", "service_port"],
+        "Round-trip times of passing traffic, between the capture and the near or remote end.";
+    FLOW_LATE = "flow_reordering_late_seconds", Histogram, Seconds, ["sender", "group", "service_port"],
+        "How long after newer ones reordered segments came.";
+    FLOW_PACKETS = "flow_packets_total", Counter, Packets, ["sender", "group", "service_port"],
+        "Wire packets of flows.";
+    FLOW_BYTES = "flow_bytes_total", Counter, Bytes, ["sender", "group", "service_port"],
+        "Octets of their IP packets.";
+    FLOW_SEGMENTS = "flow_tcp_segments_total", Counter, Count, ["sender", "group", "service_port"],
+        "Wire segments of TCP flows.";
+    FLOW_CLASSES = "flow_tcp_classified_frames_total", Counter, Count, ["class", "sender", "group", "service_port"],
+        "TCP frames by class; the three retransmissions and out_of_order exclude each other.";
+    FLOW_LOST = "flow_lost_segments_total", Counter, Count, ["place", "sender", "group", "service_port"],
+        "Segments by where they were lost, as seen from the capture; capture and spurious ones were not.";
+    FLOW_TOO_BIG = "flow_too_big_total", Counter, Count, ["group", "service_port"],
+        "ICMP errors that say a packet was too big for the path.";
+    FLOW_BLACK_HOLES = "flow_black_hole_suspicions_total", Counter, Count, ["group", "service_port"],
+        "Full-size segments that did not get through while smaller ones did.";
+
     SERIES = "series", Gauge, Count, ["family"],
         "Label sets exported, by family.";
     SERIES_OVERFLOW = "series_overflow", Gauge, Count, ["family"],

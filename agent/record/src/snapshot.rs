@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub targets: Vec<Arc<TargetSnapshot>>,
     /// The reflector, if it is configured.
     pub reflector: Option<ReflectorSnapshot>,
+    /// The capture, if it is configured.
+    pub capture: Option<CaptureSnapshot>,
     /// What the agent itself uses.
     pub process: ProcessStats,
     /// Events there ever were, by [`EventKind::index`].
@@ -69,6 +71,7 @@ impl Snapshot {
             components: Vec::new(),
             targets: Vec::new(),
             reflector: None,
+            capture: None,
             process: ProcessStats::default(),
             event_counts: [0; EventKind::ALL.len()],
             events_evicted: 0,
@@ -266,6 +269,75 @@ pub struct ReflectorSnapshot {
     pub sessions_expired: u64,
     /// Answers that were sent on a forced or malformed TLV and such: `(kind, count)`.
     pub notes: Vec<(&'static str, u64)>,
+}
+
+/// What passing traffic shows, of all devices and workers together. Reasons are complete
+/// lists, also at 0.
+#[derive(Clone, Debug, Default)]
+pub struct CaptureSnapshot {
+    /// The devices, with commas.
+    pub device: String,
+    /// How they are captured.
+    pub backend: &'static str,
+    /// Why so, and in which mode.
+    pub reason: String,
+    /// When it began.
+    pub since: WallNanos,
+    /// Frames analysed.
+    pub frames: u64,
+    /// Their octets on the wire.
+    pub bytes: u64,
+    /// `(reason, count)`: frames that were not analysed; `filtered` among them.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// `(reason, count)`: frames that were not decoded.
+    pub undecoded: Vec<(&'static str, u64)>,
+    /// `(reason, count)`: frames that are decoded and in no flow.
+    pub unmeasured: Vec<(&'static str, u64)>,
+    /// `(reason, count)`: what gave no round-trip time.
+    pub no_sample: Vec<(&'static str, u64)>,
+    /// Segments that were not remembered for want of room.
+    pub segments_forgotten: u64,
+    /// Frames older than the one before.
+    pub clock_back: u64,
+    /// Flows in the table.
+    pub flows_active: u64,
+    /// Its size.
+    pub flows_capacity: u64,
+    /// Flows there ever were.
+    pub flows: u64,
+    /// `(reason, count)`: flows that left the table.
+    pub flows_ended: Vec<(&'static str, u64)>,
+    /// Intervals that ended.
+    pub intervals: u64,
+    /// Those in which the capture lost frames: losses in them may be the capture's.
+    pub degraded_intervals: u64,
+    /// How often a device went away.
+    pub interruptions: u64,
+    /// What each group of flows shows.
+    pub groups: Vec<CaptureGroup>,
+}
+
+/// What one group of flows shows. Arrays of two are by [`base::Sender::index`].
+#[derive(Clone, Debug, Default)]
+pub struct CaptureGroup {
+    /// The name of its prefix; `none`: none fits.
+    pub group: String,
+    /// The name of its port; `none`: none fits.
+    pub service: String,
+    /// What was sent.
+    pub traffic: crate::passive::Traffic,
+    /// Frames by [`base::TcpClass::index`].
+    pub classes: [[u64; base::TcpClass::COUNT]; 2],
+    /// Segments by [`base::LossPlace::index`].
+    pub losses: [[u64; base::LossPlace::COUNT]; 2],
+    /// ICMP errors that say "too big".
+    pub too_big: u64,
+    /// Suspicions of black holes.
+    pub black_holes: u64,
+    /// Round-trip times of the methods and legs that there were.
+    pub rtt: Vec<(base::RttMethod, base::Leg, Arc<SeriesSnapshot>)>,
+    /// How late reordered segments came, if there were any.
+    pub late: [Option<Arc<SeriesSnapshot>>; 2],
 }
 
 /// What the agent itself uses, all processes of it.

@@ -19,8 +19,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use measure::passive::{Classifier, Duplicates, Groups};
 use serde::Deserialize as _;
 use sha2::{Digest as _, Sha256};
+use wire::decode::Layer;
+
+use crate::cli::{BackendArg, XdpModeArg, XdpTakeArg};
 
 pub use error::ConfigError;
 use text::Text;
@@ -37,6 +41,8 @@ pub struct Config {
     pub probes: Vec<Probe>,
     /// `[reflector]`, if it is on.
     pub reflector: Option<Reflector>,
+    /// `[capture]`, if it is on.
+    pub capture: Option<Capture>,
     /// `[export.prometheus]`.
     pub prometheus: Prometheus,
     /// One line for each thing that is odd but allowed.
@@ -177,6 +183,49 @@ pub struct Reflector {
     pub idle_ns: u64,
     /// Per session; 0: none.
     pub packets_per_second: u32,
+}
+
+/// `[capture]`, resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Capture {
+    /// Devices as written; `auto` is left out: none means that of the default route.
+    pub interface: Vec<String>,
+    /// How frames are captured.
+    pub backend: BackendArg,
+    /// The filter's words.
+    pub filter: Vec<String>,
+    /// Leave out what this host sends.
+    pub ignore_outgoing: bool,
+    /// Where an XDP program is attached.
+    pub xdp_mode: XdpModeArg,
+    /// What AF_XDP takes.
+    pub xdp_take: XdpTakeArg,
+    /// `CIDR=NAME`, checked.
+    pub group_by: Vec<String>,
+    /// `PORT=NAME`, checked.
+    pub group_by_port: Vec<String>,
+    /// Which header names a flow.
+    pub layer: Layer,
+    /// Whose definitions.
+    pub classifier: Classifier,
+    /// What happens to packets that were captured twice.
+    pub duplicates: Duplicates,
+    /// Flows in memory at once, of all workers.
+    pub max_flows: u32,
+    /// Octets of all rings together.
+    pub ring_bytes: u32,
+    /// Threads; `None`: by the number of CPUs.
+    pub workers: Option<u32>,
+    /// Workers are pinned.
+    pub dedicated: bool,
+}
+
+impl Capture {
+    /// How flows are grouped.
+    pub fn groups(&self) -> Groups {
+        // Checked when it was read.
+        crate::passive::plan::groups(&self.group_by, &self.group_by_port).unwrap_or_default()
+    }
 }
 
 /// `[export.prometheus]`, resolved.

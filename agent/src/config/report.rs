@@ -15,6 +15,8 @@ pub const TICK_NS: u64 = 1_000_000_000;
 const BASE_BYTES: usize = 10 << 20;
 /// A session of the reflector: its replay window of 4096 bits, counters and index.
 const REFLECTOR_SESSION_BYTES: usize = 672;
+/// A flow in the table with its index, and two segments of the pool.
+const FLOW_BYTES: usize = 192 + 2 * 24;
 
 /// The cost of one target of a probe, in bytes.
 struct Cost {
@@ -68,9 +70,23 @@ pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
             kib(bytes),
         );
     }
+    if let Some(capture) = &config.capture {
+        let flows = capture.max_flows as usize;
+        let table = flows * FLOW_BYTES;
+        let rings = capture.ring_bytes as usize;
+        typical += table + rings;
+        upper += table + rings;
+        let _ = writeln!(
+            text,
+            "capture: {flows} flows x {FLOW_BYTES} B = {}, rings {}, {} groups",
+            kib(table),
+            kib(rings),
+            capture.groups().count(),
+        );
+    }
     let _ = writeln!(
         text,
-        "memory: {} + targets x (series + probes in flight) + reflector = {} typical, {} at most",
+        "memory: {} + targets x (series + probes in flight) + reflector + capture = {} typical, {} at most",
         kib(BASE_BYTES),
         kib(typical),
         kib(upper),

@@ -9,7 +9,11 @@ use std::net::IpAddr;
 use super::error::ConfigError;
 use super::rules::*;
 use super::text::{self, Text};
-use super::{Agent, Buckets, Choice, Config, Host, How, Probe, Prometheus, Reflector};
+use super::{
+    Agent, Buckets, Capture, Choice, Classifier, Config, Duplicates, Host, How, Layer, Probe,
+    Prometheus, Reflector,
+};
+use crate::cli::{BackendArg, XdpModeArg, XdpTakeArg};
 
 trait AtKey<T> {
     fn at(self, key: &str) -> Result<T, ConfigError>;
@@ -24,7 +28,6 @@ impl<T> AtKey<T> for Rule<T> {
 pub(super) fn resolve(text: &Text) -> Result<Config, ConfigError> {
     validate_word(&text.on_unknown_key, &["error", "warn"]).at("on_unknown_key")?;
     for (key, section) in [
-        ("capture", &text.capture),
         ("mtu", &text.mtu),
         ("history", &text.history),
         ("export.cloudwatch", &text.export.cloudwatch),
@@ -58,11 +61,20 @@ pub(super) fn resolve(text: &Text) -> Result<Config, ConfigError> {
         }
         _ => None,
     };
+    let capture = match &text.capture {
+        Some(section) if section.enabled => {
+            let capture = capture(section)?;
+            warnings.extend(odd_capture(&capture));
+            Some(capture)
+        }
+        _ => None,
+    };
     Ok(Config {
         agent,
         packets_per_second,
         probes,
         reflector,
+        capture,
         prometheus: prometheus(&text.export.prometheus)?,
         warnings,
         effective: String::new(),
@@ -186,6 +198,74 @@ fn reflector(text: &text::Reflector) -> Result<Reflector, ConfigError> {
         idle_ns: validate_idle(&text.idle_timeout).at("reflector.idle_timeout")?,
         packets_per_second: text.packets_per_second,
     })
+}
+
+fn capture(text: &text::Capture) -> Result<Capture, ConfigError> {
+    let word = |key: &str, word: &str, known: &[&str]| {
+        validate_word(word, known).at(&format!("capture.{key}"))
+    };
+    let mut interface = Vec::new();
+    for (index, name) in text.interface.0.iter().enumerate() {
+        if name != "auto" {
+            let key = format!("capture.interface[{index}]");
+            interface.extend(validate_device(name).at(&key)?);
+        }
+    }
+    for (key, words) in [
+        ("group_by", (&text.group_by[..], &[][..])),
+        ("group_by_port", (&[][..], &text.group_by_port[..])),
+        ("group_by", (&text.group_by[..], &text.group_by_port[..])),
+    ] {
+        validate_groups(words.0, words.1).at(&format!("capture.{key}"))?;
+    }
+    let backends = [
+        BackendArg::Auto,
+        BackendArg::Afpacket,
+        BackendArg::Afxdp,
+        BackendArg::Pcap,
+    ];
+    let modes = [XdpModeArg::Auto, XdpModeArg::Native, XdpModeArg::Generic];
+    let takes = [XdpTakeArg::Mirror, XdpTakeArg::Ip, XdpTakeArg::All];
+    let layers = [Layer::Innermost, Layer::Outermost];
+    let classifiers = [Classifier::Tshark, Classifier::Tcptrace];
+    let duplicates = [Duplicates::Apart, Duplicates::Classify];
+    let backend = word(
+        "backend",
+        &text.backend,
+        &["auto", "afpacket", "afxdp", "pcap"],
+    )?;
+    Ok(Capture {
+        interface,
+        backend: backends[backend],
+        filter: validate_filter(&text.filter).at("capture.filter")?,
+        ignore_outgoing: word("direction", &text.direction, &["inout", "in"])? == 1,
+        xdp_mode: modes[word("xdp_mode", &text.xdp_mode, &["auto", "native", "generic"])?],
+        xdp_take: takes[word("xdp_take", &text.xdp_take, &["mirror", "ip", "all"])?],
+        group_by: text.group_by.clone(),
+        group_by_port: text.group_by_port.clone(),
+        layer: layers[word("layer", &text.layer, &["inner", "outer"])?],
+        classifier: classifiers[word("classifier", &text.classifier, &["tshark", "tcptrace"])?],
+        duplicates: duplicates[word("duplicates", &text.duplicates, &["apart", "classify"])?],
+        max_flows: validate_flows(text.max_flows).at("capture.max_flows")?,
+        ring_bytes: validate_ring(&text.ring).at("capture.ring")?,
+        workers: validate_workers(text.workers).at("capture.workers")?,
+        dedicated: text.dedicated,
+    })
+}
+
+fn odd_capture(capture: &Capture) -> Vec<String> {
+    let mut odd = Vec::new();
+    if capture.backend == BackendArg::Afxdp && !capture.dedicated {
+        odd.push(
+            "capture.backend: frames that afxdp takes never reach this host, and only those that arrive are seen; dedicated = true says that the device serves the capture alone".to_owned(),
+        );
+    }
+    if capture.xdp_mode == XdpModeArg::Native {
+        odd.push(
+            "capture.xdp_mode: attaching native XDP resets many devices (ena goes down and up), which interrupts their traffic".to_owned(),
+        );
+    }
+    odd
 }
 
 fn prometheus(text: &text::Prometheus) -> Result<Prometheus, ConfigError> {

@@ -349,6 +349,64 @@ pub(super) fn validate_ttl(ttl: u8) -> Rule<u8> {
     }
 }
 
+/// Most pairs of a prefix's and a port's group, those that fit none included: a pair has some
+/// sixty series.
+const MAX_GROUPS: usize = 64;
+
+pub(super) fn validate_groups(prefixes: &[String], ports: &[String]) -> Rule<()> {
+    let groups = crate::passive::plan::groups(prefixes, ports).map_err(|failure| {
+        // The command's options have the keys' names.
+        let message = failure.message;
+        let place = message.find('\'').unwrap_or(0);
+        message.get(place..).unwrap_or(&message).to_owned()
+    })?;
+    if groups.count() > MAX_GROUPS {
+        return Err(format!(
+            "makes {} pairs of groups ((group_by names + 1) x (group_by_port names + 1)), at most {MAX_GROUPS} are taken",
+            groups.count()
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn validate_filter(text: &str) -> Rule<Vec<String>> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    match capture::Filter::compile(&words, &[]) {
+        Ok(_) => Ok(words),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(super) fn validate_flows(flows: u32) -> Rule<u32> {
+    if (16..=crate::passive::plan::MOST).contains(&flows) {
+        Ok(flows)
+    } else {
+        Err(format!(
+            "{flows} is not within 16 to {}",
+            crate::passive::plan::MOST
+        ))
+    }
+}
+
+pub(super) fn validate_ring(text: &Written) -> Rule<u32> {
+    let bytes = parse_bytes(&text.0).map_err(|error| error.to_string())?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| (256 << 10..=64 << 20).contains(bytes))
+        .ok_or_else(|| format!("{} is not within 256K to 64M", text.0))
+}
+
+pub(super) fn validate_workers(workers: u32) -> Rule<Option<u32>> {
+    match workers {
+        0 => Ok(None),
+        1..=64 => Ok(Some(workers)),
+        _ => Err(format!("{workers} is not within 0 to 64")),
+    }
+}
+
 /// A device name as the kernel's `dev_valid_name` takes it.
 pub(super) fn validate_device(name: &str) -> Rule<Option<String>> {
     let fine = |c: char| !c.is_whitespace() && !matches!(c, '/' | ':') && !c.is_control();

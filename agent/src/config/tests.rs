@@ -73,6 +73,7 @@ fn the_sample_shows_every_key_with_its_default() {
     let expected = Text {
         probe: vec![example],
         reflector: Some(text::Reflector::default()),
+        capture: Some(text::Capture::default()),
         ..Text::default()
     };
     assert_eq!(text, expected);
@@ -112,6 +113,7 @@ fn the_defaults_send_nothing_and_listen_on_loopback_only() {
     let config = Config::parse("nothing", "").unwrap();
     assert!(config.probes.is_empty());
     assert!(config.reflector.is_none());
+    assert!(config.capture.is_none());
     assert!(config.agent.listen.ip().is_loopback());
     assert!(config.agent.metrics_listen.is_none());
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A quantity as written: `"10ms"`, `2` or `0.5`.
@@ -44,6 +44,47 @@ impl<'de> Deserialize<'de> for Written {
 
             fn visit_f64<E>(self, number: f64) -> Result<Written, E> {
                 Ok(Written(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// One word or several: `"eth0"`, `"eth0,eth1"`, `["eth0", "eth1"]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Words(pub Vec<String>);
+
+impl Serialize for Words {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [word] => serializer.serialize_str(word),
+            words => words.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                let words = text.split(',').map(str::trim);
+                let words = words.filter(|word| !word.is_empty());
+                Ok(Words(words.map(str::to_owned).collect()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = list.next_element()? {
+                    words.push(word);
+                }
+                Ok(Words(words))
             }
         }
         deserializer.deserialize_any(Any)
@@ -101,9 +142,9 @@ pub struct Text {
     pub reflector: Option<Reflector>,
     /// `[export]`.
     pub export: Export,
-    /// `[capture]`: not in this version.
-    #[serde(skip_serializing)]
-    pub capture: Option<Absent>,
+    /// `[capture]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// `[mtu]`: not in this version.
     #[serde(skip_serializing)]
     pub mtu: Option<Absent>,
@@ -277,6 +318,67 @@ impl Default for Reflector {
             idle_timeout: "15m".into(),
             packets_per_second: 0,
             xdp: "none".into(),
+        }
+    }
+}
+
+/// `[capture]`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capture {
+    /// Off although present.
+    pub enabled: bool,
+    /// Devices; `auto`: that of the default route, `any`, globs.
+    pub interface: Words,
+    /// `auto`, `afpacket`, `afxdp` or `pcap`.
+    pub backend: String,
+    /// In tcpdump's words; empty: everything.
+    pub filter: String,
+    /// `in`, or `inout`.
+    pub direction: String,
+    /// Where the XDP program is attached: `auto`, `native`, `generic`.
+    pub xdp_mode: String,
+    /// What AF_XDP takes: `mirror`, `ip`, `all`.
+    pub xdp_take: String,
+    /// `CIDR=NAME`.
+    pub group_by: Vec<String>,
+    /// `PORT=NAME`.
+    pub group_by_port: Vec<String>,
+    /// Which header names a flow: `inner` or `outer`.
+    pub layer: String,
+    /// Whose definitions: `tshark` or `tcptrace`.
+    pub classifier: String,
+    /// What happens to packets that were captured twice: `apart` or `classify`.
+    pub duplicates: String,
+    /// Flows in memory at once.
+    pub max_flows: u32,
+    /// Memory of all rings together.
+    pub ring: Written,
+    /// Threads; 0: one per 8 CPUs, at most 4.
+    pub workers: u32,
+    /// The host serves nothing but the capture: workers are pinned to CPUs.
+    pub dedicated: bool,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interface: Words(vec!["auto".into()]),
+            backend: "auto".into(),
+            filter: String::new(),
+            direction: "inout".into(),
+            xdp_mode: "auto".into(),
+            xdp_take: "mirror".into(),
+            group_by: Vec::new(),
+            group_by_port: Vec::new(),
+            layer: "inner".into(),
+            classifier: "tshark".into(),
+            duplicates: "apart".into(),
+            max_flows: 131_072,
+            ring: "32M".into(),
+            workers: 0,
+            dedicated: false,
         }
     }
 }

@@ -21,7 +21,7 @@ const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * S;
 /// Flows in memory at most: 3 GB.
-const MOST: u32 = 1 << 24;
+pub const MOST: u32 = 1 << 24;
 const _: () = assert!(MOST <= MOST_FLOWS);
 /// Without a terminal and an end, `--json` of a live capture ends by itself.
 const UNATTENDED_NS: u64 = 10 * S;

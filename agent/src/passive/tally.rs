@@ -3,7 +3,8 @@
 use base::{FlowSummary, Frame, Observation, WallNanos};
 use capture::{Drops, Written};
 use measure::passive::{Counters, Groups};
-use record::passive::{CaptureStats, TopFlows, Traffic, Windows, windows_of};
+use record::Distribution;
+use record::passive::{CaptureStats, TopFlows, Traffic, Values, Windows, windows_of};
 
 use crate::output::passive::{Intervals, Report};
 
@@ -24,11 +25,11 @@ pub struct Origin {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Tally<D = Distribution> {
     /// Observations.
-    pub stats: CaptureStats,
+    pub stats: CaptureStats<D>,
     /// How much came when.
-    pub windows: Windows,
+    pub windows: Windows<D>,
     /// The first and the last frame.
     pub span: Option<(WallNanos, WallNanos)>,
     /// Intervals that ended.
@@ -39,7 +40,7 @@ pub struct Tally {
     top: usize,
 }
 
-impl Tally {
+impl<D: Values> Tally<D> {
     /// For so many groups, showing so many flows.
     #[must_use]
     pub fn new(groups: usize, top: usize) -> Self {
@@ -69,15 +70,6 @@ impl Tally {
         self.span = Some((begin.min(first), end.max(last)));
     }
 
-    /// Adds what a worker handed over.
-    pub fn merge(&mut self, other: &Self) {
-        self.stats.merge(&other.stats);
-        self.windows.merge(&other.windows);
-        if let Some((first, last)) = other.span {
-            self.span(first, last);
-        }
-    }
-
     /// Forgets everything; keeps the memory.
     pub fn clear(&mut self) {
         self.stats.clear();
@@ -89,6 +81,17 @@ impl Tally {
     #[inline]
     pub fn observe(&mut self, observation: &Observation) {
         self.stats.observe(observation);
+    }
+}
+
+impl Tally {
+    /// Adds what a worker handed over.
+    pub fn merge(&mut self, other: &Self) {
+        self.stats.merge(&other.stats);
+        self.windows.merge(&other.windows);
+        if let Some((first, last)) = other.span {
+            self.span(first, last);
+        }
     }
 
     /// What was sent so far by group: by flows that ended, and by those in the table.

@@ -45,6 +45,30 @@ pub fn show(document: &Value, address: SocketAddr) -> String {
             number("session_capacity"),
         );
     }
+    if let Some(capture) = document["capture"].as_object() {
+        let number = |pointer: &str| {
+            let value = document["capture"].pointer(pointer);
+            value.and_then(Value::as_u64).unwrap_or(0)
+        };
+        let drops = capture.get("capture_drops").and_then(Value::as_object);
+        let dropped: u64 = drops
+            .into_iter()
+            .flatten()
+            .filter(|(reason, _)| *reason != "filtered")
+            .filter_map(|(_, count)| count.as_u64())
+            .sum();
+        let word = |key: &str| capture.get(key).map_or_else(String::new, word_of);
+        let _ = writeln!(
+            text,
+            "capture: {} on {}, {} frames, {} flows, {dropped} frames dropped, {} of {} s degraded",
+            word("backend"),
+            word("device"),
+            number("/frames"),
+            number("/flows/active"),
+            number("/intervals/degraded"),
+            number("/intervals/all"),
+        );
+    }
     if !targets.is_empty() {
         text.push('\n');
         table(&mut text, targets);
@@ -131,6 +155,8 @@ mod tests {
             "netsonde": "0.1.0", "started_at": "2026-01-02T03:04:05.000000Z",
             "healthy": false, "problems": ["publisher is degraded: slow"], "targets_down": 1,
             "reflector": {"received": 10, "reflected": 9, "sessions": 2, "session_capacity": 4096},
+            "capture": {"backend": "afpacket", "device": "eth0", "frames": 7, "flows": {"active": 2},
+                "capture_drops": {"filtered": 9, "ring_full": 3}, "intervals": {"all": 60, "degraded": 1}},
             "targets": [
                 {"probe": "az-b", "target": "10.0.2.10", "protocol": "stamp", "up": true, "problem": null,
                  "sent": 1000, "lost": 5, "loss_ratio": 0.005,
@@ -146,6 +172,7 @@ mod tests {
             "unhealthy: netsonde 0.1.0 at 127.0.0.1:9862, 2 targets, 1 down, running since 2026-01-02T03:04:05.000000Z\n\
              \x20 publisher is degraded: slow\n\
              reflector: 10 received, 9 reflected, 2 of 4096 sessions\n\
+             capture: afpacket on eth0, 7 frames, 2 flows, 3 frames dropped, 1 of 60 s degraded\n\
              \n\
              PROBE  TARGET       PROTOCOL  STATE    SENT  LOST   LOSS    P50     P99     MAX\n\
              az-b   10.0.2.10    stamp     up       1000     5  0.50%  250us  1.50ms  12.0ms\n\

@@ -16,6 +16,7 @@ use crate::exit::Failure;
 use crate::publish::{Note, event};
 use crate::startup::reflect_sockets;
 use crate::targets;
+use crate::worker::capture as capturing;
 
 /// Keys that are read at start only, and differ.
 fn restart_only(old: &Config, new: &Config) -> Vec<&'static str> {
@@ -115,6 +116,16 @@ impl Agent {
         {
             let detail = format!("it could not be started again: {error}; restart the agent");
             self.health("reflector", Health::Failed, detail);
+        }
+        if self.config.capture != before.capture {
+            let opener = &self.opener;
+            let ready = self.config.capture.as_ref().map(|config| {
+                capturing::prepare(config, |config, device| opener.capture(config, device))
+            });
+            if let Err(error) = self.capture(ready) {
+                let detail = format!("it could not be started again: {error}; restart the agent");
+                self.health("capture", Health::Failed, detail);
+            }
         }
         self.info = ConfigInfo {
             sha256: self.config.sha256.clone(),

@@ -132,6 +132,15 @@ fn every_reason_and_kind_is_there_at_0_from_the_start() {
         "netsonde_export_errors_total{sink=\"prometheus\",reason=\"write_timeout\"",
         " 0",
     );
+    for class in base::TcpClass::ALL {
+        let word = class.as_str();
+        has(
+            &format!(
+                "netsonde_flow_tcp_classified_frames_total{{class=\"{word}\",sender=\"near\",group=\"vpc\""
+            ),
+            " 0",
+        );
+    }
     has("netsonde_probe_up{", " 0");
     has("netsonde_probe_rtt_seconds_count{", " 0");
 }
@@ -433,4 +442,44 @@ fn no_label_comes_twice() {
             assert!(sets.insert(set), "{} twice", family.name());
         }
     }
+}
+
+#[test]
+fn groups_above_the_limit_are_folded_and_counted() {
+    let mut snapshot = sample::two_targets();
+    let capture = snapshot.capture.as_mut().expect("is there");
+    let mut second = capture.groups[0].clone();
+    second.group = "internet".to_owned();
+    let mut third = second.clone();
+    third.group = "elsewhere".to_owned();
+    capture.groups.extend([second, third]);
+    let encoding = Encoding {
+        max_series: 3,
+        ..Encoding::default()
+    };
+    let families = all_families(&snapshot, &encoding, false);
+    let family = |metric: &Metric| {
+        let found = families.iter().find(|family| family.name() == metric.name);
+        found.expect("is exported")
+    };
+    // Two senders of three groups: three stay, three are folded into two.
+    let packets = family(table::FLOW_PACKETS);
+    assert_eq!(packets.metric.len(), 5);
+    let values: Vec<f64> = packets
+        .metric
+        .iter()
+        .map(|metric| metric.counter.value())
+        .collect();
+    assert_eq!(values, [10.0, 20.0, 10.0, 10.0, 40.0]);
+    let folded = packets.metric[4].label.iter();
+    let folded: Vec<_> = folded.map(|pair| (pair.name(), pair.value())).collect();
+    assert_eq!(folded[1], ("group", OTHER));
+    let overflow = family(table::SERIES_OVERFLOW);
+    let of = |metric: &Metric| {
+        let found = overflow.metric.iter();
+        let mut found = found.filter(|one| one.label[0].value() == metric.name);
+        found.next().expect("is counted").gauge.value()
+    };
+    assert_eq!(of(table::FLOW_PACKETS), 3.0);
+    assert_eq!(of(table::FLOW_RTT), 0.0);
 }

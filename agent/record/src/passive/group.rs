@@ -3,17 +3,23 @@
 use base::{FlowEnd, FlowSummary, Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses};
 
 use crate::Distribution;
+use crate::series::{Interval, MOST_EXACT};
 
-/// A store of values: [`Distribution`] where a run ends, something smaller where it does not.
+/// A store of values: [`Distribution`] where a run ends, [`Interval`] where each tick's go to
+/// a series.
 pub trait Values: Clone {
     /// An empty one.
     fn empty() -> Self;
     /// Takes one value that is not negative.
     fn record(&mut self, value: u64);
-    /// Adds all values of another one.
-    fn merge(&mut self, other: &Self);
     /// Forgets all values; keeps the memory.
     fn clear(&mut self);
+}
+
+/// Values that add up.
+pub trait Merge: Values {
+    /// Adds all values of another one.
+    fn merge(&mut self, other: &Self);
 }
 
 impl Values for Distribution {
@@ -26,8 +32,25 @@ impl Values for Distribution {
         Self::record(self, i64::try_from(value).unwrap_or(i64::MAX));
     }
 
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+}
+
+impl Merge for Distribution {
     fn merge(&mut self, other: &Self) {
         Self::merge(self, other);
+    }
+}
+
+impl Values for Interval {
+    fn empty() -> Self {
+        Self::new(MOST_EXACT as f64, false)
+    }
+
+    #[inline]
+    fn record(&mut self, value: u64) {
+        Self::record(self, i64::try_from(value).unwrap_or(i64::MAX));
     }
 
     fn clear(&mut self) {
@@ -197,6 +220,25 @@ impl<D: Values> GroupStats<D> {
             && self.too_big == 0
     }
 
+    /// Forgets everything; keeps the memory.
+    pub fn clear(&mut self) {
+        let distributions = [&mut self.rtt[..], &mut self.late_bytes, &mut self.late_ns];
+        for values in distributions.into_iter().flatten().flatten() {
+            values.clear();
+        }
+        let Self {
+            rtt,
+            late_bytes,
+            late_ns,
+            ..
+        } = std::mem::take(self);
+        self.rtt = rtt;
+        self.late_bytes = late_bytes;
+        self.late_ns = late_ns;
+    }
+}
+
+impl<D: Merge> GroupStats<D> {
     /// Adds another one's.
     pub fn merge(&mut self, other: &Self) {
         let Self {
@@ -224,23 +266,6 @@ impl<D: Values> GroupStats<D> {
         add(&mut self.ended, ended);
         self.traffic.merge(traffic);
     }
-
-    /// Forgets everything; keeps the memory.
-    pub fn clear(&mut self) {
-        let distributions = [&mut self.rtt[..], &mut self.late_bytes, &mut self.late_ns];
-        for values in distributions.into_iter().flatten().flatten() {
-            values.clear();
-        }
-        let Self {
-            rtt,
-            late_bytes,
-            late_ns,
-            ..
-        } = std::mem::take(self);
-        self.rtt = rtt;
-        self.late_bytes = late_bytes;
-        self.late_ns = late_ns;
-    }
 }
 
 /// The first value of a cell.
@@ -250,7 +275,7 @@ fn first<D: Values>(cell: &mut Option<Box<D>>, value: u64) {
         .record(value);
 }
 
-fn cells<D: Values>(ours: &mut [Option<Box<D>>], theirs: &[Option<Box<D>>]) {
+fn cells<D: Merge>(ours: &mut [Option<Box<D>>], theirs: &[Option<Box<D>>]) {
     for (ours, theirs) in ours.iter_mut().zip(theirs) {
         match (ours, theirs) {
             (_, None) => {}

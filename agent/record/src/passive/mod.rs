@@ -13,9 +13,9 @@ mod windows;
 
 use base::{Address, FlowKey, FlowSummary, Observation, Sender};
 
-pub use group::{GroupStats, Traffic, Values};
+pub use group::{GroupStats, Merge, Traffic, Values};
 pub use top::TopFlows;
-pub use windows::{Windows, windows_of};
+pub use windows::{OpenWindows, Windows, windows_of};
 
 use crate::Distribution;
 
@@ -218,6 +218,19 @@ impl<D: Values> CaptureStats<D> {
         &self.groups
     }
 
+    /// Forgets everything; keeps the memory.
+    pub fn clear(&mut self) {
+        self.groups.iter_mut().for_each(GroupStats::clear);
+        self.too_big.clear();
+        self.black_holes.clear();
+        self.unnamed = 0;
+        self.top.clear();
+        self.mss = [None; 2];
+        self.largest_packet_bytes = [0; 2];
+    }
+}
+
+impl<D: Merge> CaptureStats<D> {
     /// All groups together.
     #[must_use]
     pub fn total(&self) -> GroupStats<D> {
@@ -256,17 +269,6 @@ impl<D: Values> CaptureStats<D> {
         {
             *ours = (*ours).max(theirs);
         }
-    }
-
-    /// Forgets everything; keeps the memory.
-    pub fn clear(&mut self) {
-        self.groups.iter_mut().for_each(GroupStats::clear);
-        self.too_big.clear();
-        self.black_holes.clear();
-        self.unnamed = 0;
-        self.top.clear();
-        self.mss = [None; 2];
-        self.largest_packet_bytes = [0; 2];
     }
 }
 

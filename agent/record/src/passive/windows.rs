@@ -2,7 +2,7 @@
 
 use base::Frame;
 
-use super::Values;
+use super::{Merge, Values};
 use crate::Distribution;
 
 /// The length of a window of [`Windows::bursts`].
@@ -59,6 +59,14 @@ impl<D: Values> Window<D> {
         }
     }
 
+    const fn state(&self) -> State {
+        (self.begin, self.octets, self.begun)
+    }
+
+    const fn resume(&mut self, state: State) {
+        (self.begin, self.octets, self.begun) = state;
+    }
+
     fn close(&mut self) {
         if self.octets > 0 {
             self.values.record(self.octets);
@@ -66,6 +74,16 @@ impl<D: Values> Window<D> {
         }
     }
 }
+
+/// Windows that are not closed yet: see [`Windows::open`].
+#[derive(Copy, Clone, Debug)]
+pub struct OpenWindows {
+    bursts: State,
+    seconds: State,
+}
+
+/// Begin, octets so far, and whether it has begun.
+type State = (u64, u64, bool);
 
 /// Nothing yet.
 #[must_use]
@@ -105,15 +123,32 @@ impl<D: Values> Windows<D> {
         &self.seconds.values
     }
 
-    /// Adds another worker's closed windows: each worker's share of a window is a window.
-    pub fn merge(&mut self, other: &Self) {
-        self.bursts.values.merge(&other.bursts.values);
-        self.seconds.values.merge(&other.seconds.values);
+    /// The windows that are open, to go on in another store.
+    #[must_use]
+    pub const fn open(&self) -> OpenWindows {
+        OpenWindows {
+            bursts: self.bursts.state(),
+            seconds: self.seconds.state(),
+        }
+    }
+
+    /// Goes on with the open windows of another store, in place of its own.
+    pub const fn resume(&mut self, open: OpenWindows) {
+        self.bursts.resume(open.bursts);
+        self.seconds.resume(open.seconds);
     }
 
     /// Forgets closed windows; the open ones go on.
     pub fn clear(&mut self) {
         self.bursts.values.clear();
         self.seconds.values.clear();
+    }
+}
+
+impl<D: Merge> Windows<D> {
+    /// Adds another worker's closed windows: each worker's share of a window is a window.
+    pub fn merge(&mut self, other: &Self) {
+        self.bursts.values.merge(&other.bursts.values);
+        self.seconds.values.merge(&other.seconds.values);
     }
 }

@@ -52,6 +52,14 @@ impl Series {
         self.interval.record(value);
     }
 
+    /// Takes an interval that was recorded elsewhere, and ends it here.
+    pub fn absorb(&mut self, interval: &Interval) {
+        if interval.count() > 0 {
+            self.cumulative.fold(interval);
+            self.shared = Arc::new(self.cumulative.snapshot());
+        }
+    }
+
     /// What came since the last tick (for sinks that want intervals).
     #[must_use]
     pub fn interval(&self) -> &Interval {

@@ -37,12 +37,7 @@ fn sections_of_later_versions() {
         let error = validate_absent(section(on).as_ref()).unwrap_err();
         assert!(error.contains("not in this version"), "{error}");
     }
-    for text in [
-        "[capture]",
-        "[mtu]",
-        "[history]\nsize='1M'",
-        "[export.cloudwatch]",
-    ] {
+    for text in ["[mtu]", "[history]\nsize='1M'", "[export.cloudwatch]"] {
         let error = Config::parse("f", text).unwrap_err().to_string();
         assert!(error.contains("not in this version"), "{error}");
         let off = format!("{text}\nenabled = false\n");
@@ -393,4 +388,62 @@ fn labels_of_a_probe_lie_over_those_of_the_agent() {
         .collect();
     assert_eq!(labels, ["a1", "b2"]);
     assert_eq!(config.probes[0].name, "probe-1");
+}
+
+#[test]
+fn the_capture_section() {
+    let of = |text: &str| {
+        let config = Config::parse("f", &format!("[capture]\n{text}\n"));
+        config.map(|config| config.capture.expect("is on"))
+    };
+    let capture = of("").unwrap();
+    assert!(capture.interface.is_empty());
+    assert_eq!(capture.workers, None);
+    assert_eq!(capture.ring_bytes, 32 << 20);
+    let capture = of("interface = 'eth0, eth*'\nfilter = 'tcp port 443'\nworkers = 2").unwrap();
+    assert_eq!(capture.interface, ["eth0", "eth*"]);
+    assert_eq!(capture.filter, ["tcp", "port", "443"]);
+    assert_eq!(capture.workers, Some(2));
+    assert_eq!(of("interface = ['lo', 'auto']").unwrap().interface, ["lo"]);
+    let groups = "group_by = ['10.0.0.0/8=vpc']\ngroup_by_port = ['443=https', '80=https']";
+    assert_eq!(of(groups).unwrap().groups().count(), 4);
+    assert_eq!(
+        Config::parse("f", "[capture]\nenabled = false")
+            .unwrap()
+            .capture,
+        None
+    );
+    let many: Vec<String> = (0..20).map(|n| format!("'{n}.0.0.0/8=n{n}'")).collect();
+    let ports: Vec<String> = (1..20).map(|n| format!("'{n}=p{n}'")).collect();
+    let many = format!(
+        "group_by = [{}]\ngroup_by_port = [{}]",
+        many.join(","),
+        ports.join(",")
+    );
+    for (text, wanted) in [
+        ("backend = 'afpakcet'", "did you mean 'afpacket'"),
+        (
+            "group_by = ['vpc']",
+            "capture.group_by: 'vpc': write 10.0.0.0/16=NAME",
+        ),
+        (
+            "group_by_port = ['0=x']",
+            "capture.group_by_port: '0=x': '0' is no port",
+        ),
+        (many.as_str(), "makes 420 pairs of groups"),
+        ("filter = 'host'", "filter \"host\""),
+        (
+            "interface = 'a-name-that-is-too-long'",
+            "capture.interface[0]",
+        ),
+        ("ring = '1G'", "1G is not within 256K to 64M"),
+        ("max_flows = 1", "1 is not within 16 to"),
+        ("workers = 65", "65 is not within 0 to 64"),
+        ("xdp_take = 'some'", "known are: mirror, ip, all"),
+    ] {
+        let error = of(text).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{text}: {error}");
+    }
+    let warned = Config::parse("f", "[capture]\nbackend='afxdp'\nxdp_mode='native'").unwrap();
+    assert_eq!(warned.warnings.len(), 2, "{:?}", warned.warnings);
 }

@@ -3,11 +3,12 @@
 
 use base::{FlowEnd, Leg, LossPlace, RttMethod, Sender, TcpClass, WallNanos};
 use capture::DropReason;
-use measure::passive::{NoSample, Unmeasured};
+use measure::passive::{DatagramEvent, NoSample, Unmeasured};
 use record::Distribution;
 use record::passive::{GroupStats, Traffic};
 use serde_json::{Map, Value, json};
 use wire::decode::Undecoded;
+use wire::quic::NotQuic;
 
 use super::lines::{self, sender_word};
 use super::{RETRANSMISSIONS, Report};
@@ -64,10 +65,20 @@ pub fn body(report: &Report<'_>) -> Map<String, Value> {
     put("flows", flows(report));
     put("tcp", tcp(report));
     put("rtt", rtt(&report.total));
+    let mut no_sample = named(NoSample::ALL, |reason| {
+        (reason.as_str(), counters.no_sample[reason.index()])
+    });
+    if let Some(map) = no_sample.as_object_mut() {
+        for event in DatagramEvent::ALL {
+            let count = counters.datagrams[event.index()];
+            map.insert(event.as_str().to_owned(), count.into());
+        }
+    }
+    put("no_sample", no_sample);
     put(
-        "no_sample",
-        named(NoSample::ALL, |reason| {
-            (reason.as_str(), counters.no_sample[reason.index()])
+        "not_quic",
+        named(NotQuic::ALL, |reason| {
+            (reason.as_str(), counters.not_quic[reason.index()])
         }),
     );
     put("loss", by_sender(|sender| loss(&report.total, sender)));

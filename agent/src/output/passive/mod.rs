@@ -157,6 +157,8 @@ fn combine(to: &mut Counters, from: &Counters, with: impl Fn(&mut u64, u64)) {
         ended,
         segments_forgotten,
         no_sample,
+        datagrams,
+        not_quic,
         clock_back,
     } = from;
     for (to, from) in [
@@ -177,6 +179,8 @@ fn combine(to: &mut Counters, from: &Counters, with: impl Fn(&mut u64, u64)) {
         (&mut to.unmeasured[..], &unmeasured[..]),
         (&mut to.ended[..], &ended[..]),
         (&mut to.no_sample[..], &no_sample[..]),
+        (&mut to.datagrams[..], &datagrams[..]),
+        (&mut to.not_quic[..], &not_quic[..]),
     ];
     for (to, from) in lists {
         for (to, from) in to.iter_mut().zip(from) {

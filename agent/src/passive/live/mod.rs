@@ -179,7 +179,8 @@ impl Capture {
         let setup = Setup {
             options: plan.options.clone(),
             top: plan.top,
-            walk: plan.show.has_intervals(),
+            walk_ns: plan.show.has_intervals().then_some(worker::WALK_NS),
+            cpu: None,
             lines: sinks.wanted(),
             count: plan.count,
         };
@@ -309,7 +310,7 @@ impl Capture {
             unwritten: merged.unwritten.take(),
         };
         for worker in self.workers {
-            ended.died |= !worker.join();
+            ended.died |= !worker.thread.join().is_ok();
         }
         merged.end_interval();
         shown_all.context("cannot write to standard output")?;

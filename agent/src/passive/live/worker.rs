@@ -12,8 +12,8 @@ use std::time::Duration;
 use base::{Frame, MonoNanos, Observation, WallNanos};
 use capture::{Drops, Polled, Source, SourceError, Writer, Written};
 use measure::passive::{Analyser, Counters, Options};
-use record::handoff;
-use record::passive::{Windows, windows_of};
+use record::passive::Values;
+use record::{Distribution, handoff};
 use sys::clock::{mono_now, wall_now};
 
 use super::source::{LiveSource, errno};
@@ -22,7 +22,7 @@ use crate::passive::tally::{Standing, Tally};
 /// How often a load is handed over.
 pub const TICK_NS: u64 = 200_000_000;
 /// How often the flow table is walked for the largest flows, where they are shown.
-const WALK_NS: u64 = 1_000_000_000;
+pub const WALK_NS: u64 = 1_000_000_000;
 /// A flow is shown as long as it was heard of so lately.
 const FRESH_NS: u64 = 2_000_000_000;
 /// One of several sources is waited for so long at most before the next has its turn.
@@ -33,9 +33,9 @@ const LAST: Duration = Duration::from_millis(30);
 const MOST_LINES: usize = 1 << 16;
 
 /// What a worker hands over. Sums are since the load was empty, the rest is of now.
-pub struct Load {
+pub struct Load<D = Distribution> {
     /// Observations, sizes and times.
-    pub tally: Tally,
+    pub tally: Tally<D>,
     /// What the analyser counted since it began.
     pub counters: Option<Counters>,
     /// What the sources did not lend since they began.
@@ -56,7 +56,7 @@ pub struct Load {
     pub written: Option<(Written, Option<String>)>,
 }
 
-impl Load {
+impl<D: Values> Load<D> {
     fn new(setup: &Setup) -> Self {
         Self {
             tally: Tally::new(setup.options.groups.count(), setup.top),
@@ -105,8 +105,10 @@ pub struct Setup {
     pub options: Options,
     /// So many of the largest flows.
     pub top: usize,
-    /// Whether to walk the table for them while it runs.
-    pub walk: bool,
+    /// How often the table is walked for what the flows in it sent; `None`: at the end only.
+    pub walk_ns: Option<u64>,
+    /// Pin the thread to this CPU.
+    pub cpu: Option<usize>,
     /// Whether lines for files are wanted.
     pub lines: bool,
     /// Frames after which it ends.
@@ -120,21 +122,16 @@ pub enum Order {
 }
 
 /// What the main thread keeps of a worker.
-pub struct Handle {
+pub struct Handle<D = Distribution> {
     /// Loads come here.
-    pub loads: handoff::Reader<Load>,
+    pub loads: handoff::Reader<Load<D>>,
     /// Orders go there.
     pub orders: std::sync::mpsc::Sender<Order>,
-    thread: std::thread::JoinHandle<()>,
+    /// The thread itself.
+    pub thread: std::thread::JoinHandle<()>,
 }
 
-impl Handle {
-    /// Whether the thread ended without a panic; waits for it.
-    #[must_use]
-    pub fn join(self) -> bool {
-        self.thread.join().is_ok()
-    }
-
+impl<D> Handle<D> {
     /// Whether the thread has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -151,12 +148,11 @@ struct Slot {
     now: Drops,
 }
 
-struct Worker {
+struct Worker<D> {
     slots: Vec<Slot>,
     analyser: Analyser,
-    windows: Windows,
     writer: Option<Writer>,
-    load: handoff::Writer<Load>,
+    load: handoff::Writer<Load<D>>,
     left: u64,
     setup: Setup,
 }
@@ -165,25 +161,28 @@ struct Worker {
 ///
 /// # Errors
 /// When no thread can be made.
-pub fn start(
+pub fn start<D: Values + Send + 'static>(
     number: usize,
     setup: Setup,
     sources: Vec<(usize, LiveSource)>,
     writer: Option<Writer>,
     stop: Arc<AtomicBool>,
-) -> std::io::Result<Handle> {
+) -> std::io::Result<Handle<D>> {
     let (load, loads) = handoff::pair(1, || Load::new(&setup));
     let (orders, orders_in) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
         .name(format!("cap-{number}"))
         .spawn(move || {
+            if let Some(cpu) = setup.cpu {
+                // An unpinned thread measures as well.
+                let _ = sys::sched::pin(cpu);
+            }
             let worker = Worker {
                 slots: sources
                     .into_iter()
                     .map(|(device, source)| Slot::new(device, source))
                     .collect(),
                 analyser: Analyser::new(setup.options.clone()),
-                windows: windows_of(),
                 writer,
                 load,
                 left: setup.count.unwrap_or(u64::MAX),
@@ -225,11 +224,12 @@ fn sum(one: Drops, other: Drops) -> Drops {
     sum
 }
 
-impl Worker {
+impl<D: Values> Worker<D> {
     fn run(mut self, orders: &Receiver<Order>, stop: &AtomicBool) {
         let mut next_tick = mono_now().plus(TICK_NS);
         // Handed over shortly before the main thread ends its second.
-        let mut next_walk = mono_now().plus(WALK_NS - 2 * TICK_NS);
+        let every = self.setup.walk_ns.unwrap_or(u64::MAX);
+        let mut next_walk = mono_now().plus(every.saturating_sub(2 * TICK_NS));
         // Relaxed: a flag, nothing is read through it.
         while !stop.load(Ordering::Relaxed) && self.left > 0 {
             let now = mono_now();
@@ -239,7 +239,10 @@ impl Worker {
                     self.obey(order);
                 }
                 self.tick(now, &mut next_walk);
-                self.load.exchange();
+                let open = self.load.tally.windows.open();
+                if self.load.exchange() {
+                    self.load.tally.windows.resume(open);
+                }
             }
             self.round(Duration::from_nanos(next_tick.since(now)));
         }
@@ -288,7 +291,6 @@ impl Worker {
         let Self {
             slots,
             analyser,
-            windows,
             writer,
             load,
             left,
@@ -296,14 +298,10 @@ impl Worker {
         } = self;
         let slot = slots.get_mut(at)?;
         let source = slot.source.as_mut()?;
-        let load: &mut Load = load;
+        let load: &mut Load<D> = load;
         let polled = source.poll(wait, |frames| {
             let frames = within(frames, left, setup.count);
-            let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
-                return;
-            };
-            windows.take(frames);
-            load.tally.span(first.at, last.at);
+            load.tally.frames(frames);
             if let Some(writer) = writer {
                 writer.write(frames);
             }
@@ -337,7 +335,7 @@ impl Worker {
 
     /// Fills in what is of now.
     fn tick(&mut self, now: MonoNanos, next_walk: &mut MonoNanos) {
-        let load: &mut Load = &mut self.load;
+        let load: &mut Load<D> = &mut self.load;
         let lines = self.setup.lines;
         self.analyser.tick(wall_now(), &mut |number, observation| {
             load.tally.observe(&observation);
@@ -345,8 +343,6 @@ impl Worker {
                 load.line(number, observation);
             }
         });
-        load.tally.windows.merge(&self.windows);
-        self.windows.clear();
         load.active = u64::from(self.analyser.active());
         load.counters = Some(self.analyser.counters());
         load.drops = self
@@ -358,8 +354,8 @@ impl Worker {
             writer.note(seen, load.drops);
             writer.flush();
         }
-        if self.setup.walk && now >= *next_walk {
-            *next_walk = now.plus(WALK_NS);
+        if now >= *next_walk {
+            *next_walk = now.plus(self.setup.walk_ns.unwrap_or(u64::MAX));
             load.walk(&self.analyser);
         }
     }
@@ -382,9 +378,9 @@ impl Worker {
             }
         }
         let mut never = mono_now().plus(u64::MAX);
-        self.windows.finish();
+        self.load.tally.windows.finish();
         self.tick(mono_now(), &mut never);
-        let load: &mut Load = &mut self.load;
+        let load: &mut Load<D> = &mut self.load;
         let lines = self.setup.lines;
         self.analyser.finish(&mut |number, observation| {
             load.tally.observe(&observation);
