@@ -51,8 +51,12 @@ fn parse() -> Result<Words> {
             ("-r", path) => file = Some(PathBuf::from(path)),
             ("--records", path) => records = Some(PathBuf::from(path)),
             ("--flows", path) => flows = Some(PathBuf::from(path)),
-            ("--flow-capacity", number) => options.flows = number.parse()?,
-            ("--segment-capacity", number) => options.segments = number.parse()?,
+            ("--max-flows", number) => {
+                options.flows = number.parse()?;
+                // As the command does.
+                options.segments = options.flows.saturating_mul(2);
+            }
+            ("--max-segments", number) => options.segments = number.parse()?,
             ("--classifier", "tshark") => options.classifier = Classifier::Tshark,
             ("--classifier", "tcptrace") => options.classifier = Classifier::Tcptrace,
             ("--duplicates", "apart") => options.duplicates = Duplicates::Apart,

@@ -95,7 +95,7 @@ impl Program {
         let scratch = places.scratch.to_string_lossy();
         // Ours has a fixed table: room for all flows of the trace, as peers make it as they go.
         let room = match trace {
-            Trace::Million => " --flow-capacity 1048576",
+            Trace::Million => " --max-flows 1310720",
             Trace::Bulk | Trace::Short => "",
         };
         let line = match self {
