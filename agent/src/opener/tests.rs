@@ -36,6 +36,10 @@ fn requests_read_back_and_nothing_else_does() {
         icmp(None),
         icmp(Some("lo")),
         Request::Reflect { index: 517 },
+        Request::Capture {
+            device: "eth0".to_owned(),
+        },
+        Request::CaptureNext,
     ] {
         assert_eq!(Request::decode(&request.encode()), Some(request));
     }
@@ -44,6 +48,9 @@ fn requests_read_back_and_nothing_else_does() {
         b"\x01",
         b"\x00\x00",
         b"\x04\x00",
+        b"\x04\x01eth0",
+        b"\x05\x00x",
+        b"\x06\x00",
         b"\x01\x02eth0",
         b"\x03\x00\x01",
         b"\x03\x00\x00\x00\x00",
@@ -188,4 +195,35 @@ fn without_a_process_the_agent_opens_by_itself() {
         ["CAP_NET_RAW"],
         "port 0 needs no capability"
     );
+}
+
+#[test]
+fn only_devices_that_are_captured_can_be_asked_for() {
+    let capture = |device: &str| Request::Capture {
+        device: device.to_owned(),
+    };
+    assert!(!allowed(CONFIG).permits(&capture("lo")));
+    assert!(!allowed(CONFIG).permits(&Request::CaptureNext));
+    let of = |interface: &str| allowed(&format!("[capture]\ninterface = '{interface}'\n"));
+    assert!(of("lo").permits(&capture("lo")));
+    assert!(!of("lo").permits(&capture("eth0")));
+    assert!(of("e*").permits(&capture("eth0")));
+    // A pattern does not fit what lies inside of this host.
+    assert!(!of("any").permits(&capture("veth1")));
+    assert!(of("veth1").permits(&capture("veth1")));
+    assert_eq!(
+        of("lo").capabilities(),
+        [Capability::NetRaw, Capability::Bpf]
+    );
+    // Nothing was opened, so nothing is next.
+    let (bytes, fd) = Pending::default()
+        .answer(&of("lo"), &numbered(&Request::CaptureNext))
+        .expect("an answer");
+    assert_eq!(
+        bytes,
+        [&b"\x01\x02\x03\x04"[..], &NOTHING.to_be_bytes()].concat()
+    );
+    assert!(fd.is_none());
+    let other = Pending::default().answer(&of("lo"), &numbered(&capture("eth0")));
+    assert!(other.is_none(), "a refusal is the others' business");
 }

@@ -310,7 +310,7 @@ impl Capture {
             unwritten: merged.unwritten.take(),
         };
         for worker in self.workers {
-            ended.died |= !worker.thread.join().is_ok();
+            ended.died |= worker.thread.join().is_err();
         }
         merged.end_interval();
         shown_all.context("cannot write to standard output")?;

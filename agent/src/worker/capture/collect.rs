@@ -103,15 +103,13 @@ impl Collector {
 
     /// Takes what waits, and ends an interval.
     pub fn snapshot(&mut self) -> CaptureSnapshot {
+        let mut interruptions = None;
         for share in &mut self.shares {
-            take(
-                share,
-                &mut self.of,
-                &self.bounds,
-                &self.gone,
-                &mut self.base,
-            );
+            let gone = take(share, &mut self.of, &self.bounds, &self.gone);
+            // Each device has a source in the first worker: the others say the same.
+            interruptions.get_or_insert(gone);
         }
+        self.base.interruptions += interruptions.unwrap_or(0);
         let mut counters = self.zero.clone();
         let mut drops = Drops::default();
         for share in &self.shares {
@@ -174,13 +172,8 @@ const fn cell(method: RttMethod, leg: Leg) -> usize {
     method.index() * Leg::COUNT + leg.index()
 }
 
-fn take(
-    share: &mut Share,
-    of: &mut [Group],
-    bounds: &ClassicBounds,
-    gone: &Sender<usize>,
-    base: &mut CaptureSnapshot,
-) {
+/// Takes what a worker handed over; gives how many devices went away.
+fn take(share: &mut Share, of: &mut [Group], bounds: &ClassicBounds, gone: &Sender<usize>) -> u64 {
     let Share {
         loads,
         counters,
@@ -189,9 +182,10 @@ fn take(
         ended,
         traffic,
     } = share;
+    let mut went = 0;
     loads.take(|load| {
         for (device, _) in &load.gone {
-            base.interruptions += 1;
+            went += 1;
             // A supervisor that is gone needs no word.
             let _ = gone.send(*device);
         }
@@ -216,6 +210,7 @@ fn take(
         }
         load.clear();
     });
+    went
 }
 
 impl Group {
