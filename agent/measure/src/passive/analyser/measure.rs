@@ -42,7 +42,8 @@ impl Size {
 }
 
 impl<M: Memory> Analyser<M> {
-    /// A TCP segment. Part of the loop over frames: what was decoded stays in registers.
+    /// A TCP segment. Part of the loop over frames: what was decoded stays in registers, and
+    /// what nearly all segments are is all that is done here.
     #[inline(always)]
     pub(super) fn tcp(
         &mut self,
@@ -53,22 +54,59 @@ impl<M: Memory> Analyser<M> {
         emit: &mut impl FnMut(u64, Observation),
     ) {
         let tcp = &line.tcp;
-        let number = first + u64::from(line.at);
         self.counters.measured += 1;
         let apart = self.options.duplicates == Duplicates::Apart;
         if apart && self.recent.saw_segment(place, line.ids(), tcp, frame.at) {
+            let number = first + u64::from(line.at);
             self.duplicate(place, line.from_higher, number, emit);
             return;
         }
         let size = Size::of(frame, line);
         self.counters.packets += u64::from(size.segments);
+        let record = self.table.record_mut(place);
+        record.last_ns = frame.at.0;
+        let sender = record.sender(line.from_higher);
+        let Body::Tcp(flow) = &mut record.body else {
+            return;
+        };
+        let segment = tcp::Segment {
+            tcp,
+            len: line.payload_len,
+            at: frame.at,
+        };
+        match flow.plain(&mut self.shared, sender, &segment) {
+            Some(None) => flow.count(sender, size.bytes, size.segments, size.packet_bytes),
+            Some(Some(ack)) => {
+                flow.count(sender, size.bytes, size.segments, size.packet_bytes);
+                let (key, group) = (FlowKey(place), record.group);
+                let number = first + u64::from(line.at);
+                flow.plain_ack(&mut self.shared, place, sender, ack, &mut |shown| {
+                    emit(number, observation(shown, key, group, sender, 0));
+                });
+            }
+            None => self.any_tcp(frame, line, size, place, first, emit),
+        }
+    }
+
+    /// A segment that may be anything.
+    #[inline(never)]
+    fn any_tcp(
+        &mut self,
+        frame: &Frame<'_>,
+        line: &Line,
+        size: Size,
+        place: u32,
+        first: u64,
+        emit: &mut impl FnMut(u64, Observation),
+    ) {
+        let tcp = &line.tcp;
+        let number = first + u64::from(line.at);
         let anew = tcp.any(TcpHeader::SYN) && self.begins_anew(place, line.from_higher, tcp);
         if anew {
             let opening = Opening::Tcp(tcp);
             self.reuse(place, frame, &opening, line.from_higher, number, emit);
         }
         let record = self.table.record_mut(place);
-        record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
         let (key, group) = (FlowKey(place), record.group);
         let Body::Tcp(flow) = &mut record.body else {

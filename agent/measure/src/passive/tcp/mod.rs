@@ -16,6 +16,7 @@ use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses};
 use wire::decode::TcpHeader;
 
 pub(crate) use classify::Segment;
+pub(crate) use outstanding::Ack;
 use outstanding::Finding;
 pub(crate) use repeats::Repeats;
 use state::Notes;
@@ -69,28 +70,43 @@ pub(crate) fn begins_anew(flow: &TcpFlow, sender: Sender, tcp: &TcpHeader) -> bo
 }
 
 impl TcpFlow {
-    /// One segment. `initial_rtt_ns` is the record's, `flow` its place; the classes come back,
-    /// the rest goes to `show`.
+    /// Takes a segment in which nothing is amiss, if it is one: `None` for any other, which
+    /// [`TcpFlow::segment`] must take; else the ACK if it has news.
     #[inline(always)]
-    pub(crate) fn segment(
+    pub(crate) fn plain(
         &mut self,
         shared: &mut Shared,
-        initial_rtt_ns: &mut u32,
-        flow: u32,
         sender: Sender,
         segment: &Segment<'_>,
-        show: &mut impl FnMut(Shown),
-    ) -> TcpClasses {
-        if plain::is_plain(self, sender, segment) {
-            plain::take(self, shared, flow, sender, segment, show);
-            return TcpClasses::NONE;
-        }
-        self.any_segment(shared, initial_rtt_ns, flow, sender, segment, show)
+    ) -> Option<Option<Ack>> {
+        plain::is_plain(self, sender, segment)
+            .then(|| plain::take(self, &mut shared.pool, sender, segment))
     }
 
-    /// A segment that may be anything.
+    /// What the ACK of a plain segment shows.
     #[inline(never)]
-    fn any_segment(
+    pub(crate) fn plain_ack(
+        &mut self,
+        shared: &mut Shared,
+        flow: u32,
+        sender: Sender,
+        ack: Ack,
+        show: &mut impl FnMut(Shown),
+    ) {
+        let Shared {
+            pool,
+            no_sample,
+            repeats,
+            ..
+        } = shared;
+        let mut find = |finding| sort(finding, flow, no_sample, repeats, show);
+        outstanding::acknowledge(self, pool, sender, ack, &mut find);
+    }
+
+    /// Any segment. `initial_rtt_ns` is the record's, `flow` its place; the classes come back,
+    /// the rest goes to `show`.
+    #[inline(never)]
+    pub(crate) fn segment(
         &mut self,
         shared: &mut Shared,
         initial_rtt_ns: &mut u32,
@@ -121,7 +137,7 @@ impl TcpFlow {
         }
         let mut find = |finding| sort(finding, flow, no_sample, repeats, show);
         if tcp.has(TcpHeader::ACK) {
-            outstanding::acknowledge(self, pool, sender, segment, &mut find);
+            outstanding::acknowledge(self, pool, sender, Ack::of(segment), &mut find);
         }
         let overlap = outstanding::sent(
             self,
@@ -210,3 +226,6 @@ pub(crate) const fn is_retransmission(classes: TcpClasses) -> bool {
         || classes.contains(TcpClass::FastRetransmission)
         || classes.contains(TcpClass::SpuriousRetransmission)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,36 +51,57 @@ pub(super) struct Overlap {
     pub(super) fills: bool,
 }
 
+/// An acknowledgement.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Ack {
+    /// Behind the last octet that arrived.
+    pub(super) to: u32,
+    /// TSecr.
+    pub(super) echo: Option<u32>,
+    pub(super) at: WallNanos,
+}
+
+impl Ack {
+    #[inline(always)]
+    pub(super) const fn of(segment: &Segment<'_>) -> Self {
+        let tcp = segment.tcp;
+        let stamped = tcp.options & TcpHeader::TIMESTAMPS != 0;
+        Self {
+            to: tcp.ack,
+            echo: if stamped { Some(tcp.tsecr) } else { None },
+            at: segment.at,
+        }
+    }
+}
+
 /// What an ACK says about the other end's segments.
 #[inline]
 pub(super) fn acknowledge(
     flow: &mut TcpFlow,
     pool: &mut Pool,
     sender: Sender,
-    segment: &Segment<'_>,
+    ack: Ack,
     find: &mut impl FnMut(Finding),
 ) {
-    let tcp = segment.tcp;
     let peer = sender.other();
     let list = flow.sides[peer.index()].outstanding;
     let Some(head) = pool.head(list) else { return };
-    if !before(head.first, tcp.ack) {
+    if !before(head.first, ack.to) {
         return;
     }
     let mut list = list;
-    let echo = (tcp.options & TcpHeader::TIMESTAMPS != 0).then_some(tcp.tsecr);
+    let echo = ack.echo;
     let leg = peer.leg_to_peer();
     let mut echoed = false;
     let mut smoothed = None;
     while let Some(head) = pool.head(list) {
-        if !before(head.first, tcp.ack) {
+        if !before(head.first, ack.to) {
             break;
         }
-        if before(tcp.ack, head.end) {
+        if before(ack.to, head.end) {
             // Part of a segment (a merged frame): the rest keeps its time.
-            let ack = tcp.ack;
             pool.walk(list, |cell| {
-                cell.first = ack;
+                cell.first = ack.to;
                 Walk::Stop
             });
             break;
@@ -98,7 +119,7 @@ pub(super) fn acknowledge(
             ));
             continue;
         }
-        let age = cell.at.until(segment.at);
+        let age = cell.at.until(ack.at);
         if age < 0 {
             find(Finding::ClockBack);
         } else {
@@ -111,7 +132,7 @@ pub(super) fn acknowledge(
                 find(Finding::Rtt(RttMethod::Timestamp, leg, age as u64));
                 smoothed = Some(age as u64);
             }
-            if cell.end == tcp.ack {
+            if cell.end == ack.to {
                 if cell.repeats > 0 {
                     find(Finding::Ambiguous);
                 } else if cell.is(Cell::AFTER_LOSS) {
@@ -224,19 +245,37 @@ pub(super) fn sent(
     let flags = if new_tick { Cell::FIRST_OF_TICK } else { 0 };
     let end = segment.end();
     let cell = Cell::new(tcp.seq, end, segment.at, tcp.tsval, flags);
+    let acked = flow.acked(sender);
+    let side = &mut flow.sides[s];
     if !known || tcp.seq == side.next_seq {
         if syn {
             synchronise(flow, pool, sender, cell);
         } else {
-            pool.push(&mut side.outstanding, cell);
+            wait(pool, side, cell, acked);
         }
     } else if before(side.next_seq, tcp.seq) {
         hole(pool, side, segment);
-        pool.push(&mut side.outstanding, cell);
+        wait(pool, side, cell, acked);
     } else if !classes.contains(TcpClass::KeepAlive) {
         return again(flow, pool, sender, cell, segment.at, initial_rtt_ns, find);
     }
     Overlap::default()
+}
+
+/// A segment waits for its ACK, unless that was captured before it: then nothing is to be
+/// learnt.
+#[inline]
+fn wait(pool: &mut Pool, side: &mut Side, cell: Cell, acked: Option<u32>) {
+    let mut cell = cell;
+    if let Some(acked) = acked
+        && before(cell.first, acked)
+    {
+        if !before(acked, cell.end) {
+            return;
+        }
+        cell.first = acked;
+    }
+    pool.push(&mut side.outstanding, cell);
 }
 
 /// What lies between the highest octet sent and a segment that starts after it.
@@ -261,11 +300,12 @@ fn synchronise(flow: &mut TcpFlow, pool: &mut Pool, sender: Sender, cell: Cell) 
             Walk::On
         });
     }
-    let flag = if answered { 0 } else { Cell::SYN };
-    let list = &mut flow.sides[s].outstanding;
-    pool.push(list, cell.part(cell.first, behind, cell.flags | flag));
+    let acked = flow.acked(sender);
+    let side = &mut flow.sides[s];
+    let syn = cell.part(cell.first, behind, cell.flags | Cell::SYN);
+    wait(pool, side, syn, acked);
     if cell.end != behind {
-        pool.push(list, cell.part(behind, cell.end, 0));
+        wait(pool, side, cell.part(behind, cell.end, 0), acked);
     }
 }
 
@@ -343,7 +383,8 @@ fn again(
     }
     if before(next_seq, new.end) {
         let rest = new.part(next_seq, new.end, new.flags);
-        pool.push(&mut flow.sides[s].outstanding, rest);
+        let acked = flow.acked(sender);
+        wait(pool, &mut flow.sides[s], rest, acked);
     }
     Overlap {
         repeats: repeated || filled.is_none(),

@@ -7,11 +7,14 @@ use base::Sender;
 use wire::decode::TcpHeader;
 
 use super::classify::{Segment, scaled_window};
-use super::outstanding::{Finding, acknowledge};
+use super::outstanding::Ack;
 use super::state::{Notes, TcpFlow};
-use super::{Shared, Shown, sort};
-use crate::flow::pool::{Cell, before};
+use crate::flow::pool::{Cell, Pool, before};
 use crate::flow::time::Short;
+
+/// More octets than this are not under way (RFC 7323 section 2.3: a window is at most 2^30);
+/// well within half the sequence space, where "before" has its sense.
+const LARGEST_FLIGHT: u32 = 1 << 30;
 
 /// Whether a segment is one of those.
 #[inline(always)]
@@ -35,7 +38,7 @@ pub(super) fn is_plain(flow: &TcpFlow, sender: Sender, segment: &Segment<'_>) ->
         && fwd.contiguous == fwd.next_seq
         // The ACK is of what was seen, and the other end's is not of what is to come.
         && !before(rev.contiguous, tcp.ack)
-        && !before(fwd.next_seq, rev.last_ack);
+        && fwd.next_seq.wrapping_sub(rev.last_ack) <= LARGEST_FLIGHT;
     if !(usual && in_order) {
         return false;
     }
@@ -48,30 +51,16 @@ pub(super) fn is_plain(flow: &TcpFlow, sender: Sender, segment: &Segment<'_>) ->
         .is_none_or(|window| end != rev.last_ack.wrapping_add(window))
 }
 
-/// Takes it into the state.
+/// Takes it into the state; gives its ACK if that has news.
 #[inline(always)]
 pub(super) fn take(
     flow: &mut TcpFlow,
-    shared: &mut Shared,
-    place: u32,
+    pool: &mut Pool,
     sender: Sender,
     segment: &Segment<'_>,
-    show: &mut impl FnMut(Shown),
-) {
-    let (s, o) = (sender.index(), sender.other().index());
+) -> Option<Ack> {
+    let s = sender.index();
     let tcp = segment.tcp;
-    let Shared {
-        pool,
-        no_sample,
-        repeats,
-        ..
-    } = shared;
-    if flow.sides[s].last_ack != tcp.ack {
-        let mut find = |finding: Finding| sort(finding, place, no_sample, repeats, show);
-        acknowledge(flow, pool, sender, segment, &mut find);
-        flow.notes[s].dup_acks = 0;
-    }
-    debug_assert!(flow.sides[o].window != 0);
     let stamped = tcp.options & TcpHeader::TIMESTAMPS != 0;
     let side = &mut flow.sides[s];
     let now = Short::of(segment.at);
@@ -89,7 +78,12 @@ pub(super) fn take(
     if stamped {
         side.tsval = tcp.tsval;
     }
-    side.last_ack = tcp.ack;
     side.window = tcp.window;
     side.seen_at = now;
+    if side.last_ack == tcp.ack {
+        return None;
+    }
+    side.last_ack = tcp.ack;
+    flow.notes[s].dup_acks = 0;
+    Some(Ack::of(segment))
 }

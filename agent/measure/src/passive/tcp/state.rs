@@ -197,6 +197,17 @@ impl TcpFlow {
         }
     }
 
+    /// What the other end has acknowledged of a sender's octets, if it has said.
+    #[inline]
+    pub(super) const fn acked(&self, sender: Sender) -> Option<u32> {
+        let other = sender.other().index();
+        if self.notes[other].has(Notes::ACK) {
+            Some(self.sides[other].last_ack)
+        } else {
+            None
+        }
+    }
+
     /// One frame more.
     #[inline]
     pub(crate) fn count(&mut self, sender: Sender, bytes: u64, packets: u32, packet_bytes: u32) {
