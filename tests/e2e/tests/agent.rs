@@ -267,8 +267,12 @@ fn a_wrong_configuration_is_one_line() -> Result<()> {
             "probe[0].targets[0]: '10.0.0.300' is neither",
         ),
         (
-            "[capture]\ninterface = \"auto\"\n",
-            "capture: is not in this version",
+            "[mtu]\ninterval = \"60s\"\n",
+            "mtu: is not in this version",
+        ),
+        (
+            "[capture]\nbackend = \"afpakcet\"\n",
+            "capture.backend: 'afpakcet' is no known value; did you mean 'afpacket'?",
         ),
         ("[agent\n", "netsonde.toml:4: "),
     ] {

@@ -43,6 +43,15 @@ pub fn rate(bytes: u64, ns: u64) -> String {
     scaled(bytes as f64 * 8e9 / ns as f64, "bit/s")
 }
 
+/// The rate of a flow; one packet has none.
+#[must_use]
+pub fn flow_rate(packets: u64, bytes: u64, ns: u64) -> String {
+    if packets < 2 {
+        return "-".to_owned();
+    }
+    rate(bytes, ns)
+}
+
 fn scaled(value: f64, unit: &str) -> String {
     for (scale, letter) in [(1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')] {
         if value >= scale * 0.9995 {
@@ -288,7 +297,7 @@ fn top(out: &mut String, flows: &[FlowSummary]) {
             "{name:<width$} {:>9} {:>9} {:>12} {:>6} {:>8} {:>8}",
             near.packets + remote.packets,
             octets(bytes),
-            rate(bytes, ns),
+            flow_rate(near.packets + remote.packets, bytes, ns),
             u64::from(near.retransmissions) + u64::from(remote.retransmissions),
             time(remote.rtt_ns),
             time(near.rtt_ns),

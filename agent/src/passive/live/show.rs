@@ -10,7 +10,7 @@ use base::{Leg, MonoNanos, RttMethod, WallNanos};
 use super::merged::{Merged, Moving};
 use crate::output::json::Source;
 use crate::output::passive::Report;
-use crate::output::passive::summary::{name, octets, rate};
+use crate::output::passive::summary::{flow_rate, name, octets, rate};
 use crate::output::table::Screen;
 use crate::passive::finish;
 use crate::passive::plan::{Plan, Show};
@@ -240,7 +240,7 @@ fn frame(head: &str, moving: &[Moving], columns: usize, lines: usize) -> Vec<Str
             "{:<width$}{:>9}{:>13}{:>7}{:>9}{:>9}",
             cut(&name(&each.flow), width.saturating_sub(1)),
             octets(near.bytes + remote.bytes),
-            rate(each.bytes, each.ns),
+            flow_rate(near.packets + remote.packets, each.bytes, each.ns),
             u64::from(near.retransmissions) + u64::from(remote.retransmissions),
             time(remote.rtt_ns),
             time(near.rtt_ns),
