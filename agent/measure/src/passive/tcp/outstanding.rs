@@ -110,13 +110,7 @@ pub(super) fn acknowledge(
             break;
         };
         if cell.is(Cell::HOLE) {
-            let octets = cell.end.wrapping_sub(cell.first);
-            let each = u32::from(flow.sides[peer.index()].mss).max(536);
-            find(Finding::Loss(
-                peer,
-                LossPlace::Capture,
-                octets.div_ceil(each),
-            ));
+            find(missed(&flow.sides[peer.index()], peer, &cell));
             continue;
         }
         let age = cell.at.until(ack.at);
@@ -220,8 +214,7 @@ pub(super) fn sent(
     if segment.space() == 0 {
         // Even an empty segment tells how far its end had sent.
         if classes.contains(TcpClass::LostSegment) {
-            let side = &mut flow.sides[s];
-            hole(pool, side, segment);
+            hole(flow, pool, sender, segment, find);
         }
         return Overlap::default();
     }
@@ -254,8 +247,8 @@ pub(super) fn sent(
             wait(pool, side, cell, acked);
         }
     } else if before(side.next_seq, tcp.seq) {
-        hole(pool, side, segment);
-        wait(pool, side, cell, acked);
+        hole(flow, pool, sender, segment, find);
+        wait(pool, &mut flow.sides[s], cell, acked);
     } else if !classes.contains(TcpClass::KeepAlive) {
         return again(flow, pool, sender, cell, segment.at, initial_rtt_ns, find);
     }
@@ -280,12 +273,43 @@ fn wait(pool: &mut Pool, side: &mut Side, cell: Cell, acked: Option<u32>) {
 
 /// What lies between the highest octet sent and a segment that starts after it.
 #[cold]
-fn hole(pool: &mut Pool, side: &mut Side, segment: &Segment<'_>) {
+fn hole(
+    flow: &mut TcpFlow,
+    pool: &mut Pool,
+    sender: Sender,
+    segment: &Segment<'_>,
+    find: &mut impl FnMut(Finding),
+) {
     let tcp = segment.tcp;
-    if tcp.seq.wrapping_sub(side.next_seq) < LARGEST_GAP {
-        let hole = Cell::new(side.next_seq, tcp.seq, segment.at, tcp.tsval, Cell::HOLE);
-        pool.push(&mut side.outstanding, hole);
+    let acked = flow.acked(sender);
+    let side = &mut flow.sides[sender.index()];
+    if tcp.seq.wrapping_sub(side.next_seq) >= LARGEST_GAP {
+        return;
     }
+    let hole = Cell::new(side.next_seq, tcp.seq, segment.at, tcp.tsval, Cell::HOLE);
+    if let Some(acked) = acked
+        && before(hole.first, acked)
+    {
+        // The other end has it already.
+        let end = if before(acked, hole.end) {
+            acked
+        } else {
+            hole.end
+        };
+        find(missed(
+            side,
+            sender,
+            &hole.part(hole.first, end, hole.flags),
+        ));
+    }
+    wait(pool, side, hole, acked);
+}
+
+/// What was acknowledged and never seen: the capture missed it.
+fn missed(side: &Side, sender: Sender, hole: &Cell) -> Finding {
+    let octets = hole.end.wrapping_sub(hole.first);
+    let each = u32::from(side.mss).max(536);
+    Finding::Loss(sender, LossPlace::Capture, octets.div_ceil(each))
 }
 
 /// A SYN: a cell of its own, apart from data that it may carry (RFC 7413).
