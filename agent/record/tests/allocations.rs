@@ -167,3 +167,47 @@ fn the_memory_formula_holds() {
     assert!(footprint.typical < 256 * 1024, "{footprint:?}");
     assert!(footprint.typical <= footprint.upper);
 }
+
+/// After the first value of each method and leg: a capture worker's path per packet.
+#[test]
+fn observing_traffic_allocates_once_per_distribution() {
+    use base::{FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender};
+    use netsonde_record::passive::{CaptureStats, Windows, windows_of};
+
+    let mut stats: CaptureStats = CaptureStats::new(2, 10);
+    let mut windows: Windows = windows_of();
+    let bytes = [0; 60];
+    let mut round = |windows: &mut Windows, times: u64| {
+        for at in 0..times {
+            let time = base::WallNanos(1 + at * 100_000);
+            windows.take(&[base::Frame::ethernet(&bytes, time); 3]);
+            for method in RttMethod::ALL {
+                for leg in Leg::ALL {
+                    stats.observe(&Observation::Rtt {
+                        flow: FlowKey(0),
+                        group: GroupKey(1),
+                        method: *method,
+                        leg: *leg,
+                        ns: at << (at % 40),
+                    });
+                }
+            }
+            stats.observe(&Observation::Loss {
+                group: GroupKey(0),
+                sender: Sender::Near,
+                place: LossPlace::After,
+                segments: 1,
+            });
+            stats.observe(&Observation::TooBig {
+                flow: None,
+                group: GroupKey(0),
+                next_hop_mtu: at as u32,
+                from: base::Address::v4(1),
+            });
+        }
+    };
+    // A distribution has a box and the counts in it.
+    let first = calls(|| round(&mut windows, 1));
+    assert_eq!(first, 2 * (RttMethod::COUNT * Leg::COUNT) as u64);
+    assert_eq!(calls(|| round(&mut windows, 10_000)), 0);
+}

@@ -39,21 +39,12 @@ impl<D: Values> Window<D> {
         }
     }
 
-    #[inline]
-    fn take(&mut self, at: u64, octets: u64) {
-        if at.wrapping_sub(self.begin) >= self.length_ns {
-            self.next(at);
-        }
-        self.octets += octets;
-    }
-
-    #[inline(never)]
-    fn next(&mut self, at: u64) {
+    /// Begins the window that `at` is in; an older one stays in the present window.
+    fn advance(&mut self, at: u64) {
         if !self.begun {
             self.begun = true;
             self.begin = at;
         } else if at > self.begin {
-            self.close();
             let over = (at - self.begin) / self.length_ns;
             self.begin += over * self.length_ns;
         }
@@ -99,15 +90,37 @@ impl<D: Values> Windows<D> {
     #[inline]
     pub fn take(&mut self, frames: &[Frame<'_>]) {
         for frame in frames {
-            let octets = u64::from(frame.original_len);
-            self.bursts.take(frame.at.0, octets);
-            self.seconds.take(frame.at.0, octets);
+            if frame.at.0.wrapping_sub(self.bursts.begin) >= BURST_NS {
+                self.next(frame.at.0);
+            }
+            self.bursts.octets += u64::from(frame.original_len);
         }
+    }
+
+    /// A second is whole milliseconds and begins with one: it takes what they had.
+    #[inline(never)]
+    fn next(&mut self, at: u64) {
+        if !self.bursts.begun {
+            self.seconds.advance(at);
+        } else if at > self.bursts.begin {
+            self.close_burst();
+        }
+        self.bursts.advance(at);
+    }
+
+    fn close_burst(&mut self) {
+        let Window { begin, octets, .. } = self.bursts;
+        if begin.wrapping_sub(self.seconds.begin) >= SECOND_NS {
+            self.seconds.close();
+            self.seconds.advance(begin);
+        }
+        self.seconds.octets += octets;
+        self.bursts.close();
     }
 
     /// The last windows end, full or not.
     pub fn finish(&mut self) {
-        self.bursts.close();
+        self.close_burst();
         self.seconds.close();
     }
 

@@ -142,7 +142,12 @@ impl FrameRecord {
         if self.classes.is_empty() && self.rtt.is_empty() && self.loss.is_empty() {
             return;
         }
-        let _ = write!(text, "{{\"frame\":{},\"classes\":[", self.number);
+        let _ = write!(text, "{{\"frame\":{},\"sender\":", self.number);
+        match self.sender {
+            Some(sender) => quoted(text, sender_word(sender)),
+            None => text.push_str("null"),
+        }
+        text.push_str(",\"classes\":[");
         for (at, class) in self.classes.iter().enumerate() {
             text.push_str(comma(at));
             quoted(text, class.as_str());

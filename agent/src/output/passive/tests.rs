@@ -1,1 +1,175 @@
+use base::{
+    Address, FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, SideSummary,
+    TcpClasses,
+};
+use serde_json::{Value, json};
 
+use super::*;
+
+fn flow() -> FlowSummary {
+    let side = |packets, bytes, rtt_ns| SideSummary {
+        packets,
+        bytes,
+        retransmissions: 1,
+        rtt_ns,
+        mss: Some(1460),
+        largest_packet_bytes: 1500,
+        ..SideSummary::default()
+    };
+    FlowSummary {
+        flow: FlowKey(3),
+        group: GroupKey(3),
+        protocol: 6,
+        ends: [
+            (Address::v4(0x0a00_0001), 40_000),
+            (
+                Address::from(
+                    "2001:db8::1"
+                        .parse::<std::net::IpAddr>()
+                        .expect("an address"),
+                ),
+                443,
+            ),
+        ],
+        first: WallNanos(1_700_000_000_000_000_000),
+        last: WallNanos(1_700_000_001_000_000_000),
+        sides: [side(10, 1_000, Some(250_000)), side(20, 30_000, None)],
+    }
+}
+
+fn groups() -> Groups {
+    let any = std::net::IpAddr::from([0, 0, 0, 0]);
+    let names = [(any, 0, "a \"b\"".to_owned())];
+    Groups::new(&names, &[(443, "https".to_owned())]).expect("few")
+}
+
+#[test]
+fn a_flow_is_one_line_of_json() {
+    let mut text = String::new();
+    lines::flow(&mut text, &flow(), Some(FlowEnd::Idle), &groups());
+    assert!(!text.contains('\n'));
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        value,
+        json!({
+            "protocol": "tcp", "protocol_number": 6,
+            "near": {"address": "10.0.0.1", "port": 40_000, "packets": 10, "bytes": 1_000,
+                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500},
+            "remote": {"address": "2001:db8::1", "port": 443, "packets": 20, "bytes": 30_000,
+                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500},
+            // What the near end saw of its peer is the remote leg.
+            "rtt": {"near_ns": null, "remote_ns": 250_000},
+            "first_at": "2023-11-14T22:13:20.000000Z", "last_at": "2023-11-14T22:13:21.000000Z",
+            "duration_ns": 1_000_000_000, "end": "idle",
+            "group": {"prefix": "a \"b\"", "port": "https"},
+        })
+    );
+    assert_eq!(
+        summary::name(&flow()),
+        "tcp 10.0.0.1:40000 > [2001:db8::1]:443"
+    );
+}
+
+#[test]
+fn a_frame_is_one_line_however_much_it_shows() {
+    let mut record = lines::FrameRecord::default();
+    let mut text = String::new();
+    let mut classes = TcpClasses::NONE;
+    classes.insert(TcpClass::Retransmission);
+    let (flow, group) = (FlowKey(0), GroupKey(0));
+    let rtt = |ns| Observation::Rtt {
+        flow,
+        group,
+        method: RttMethod::Sequence,
+        leg: Leg::Near,
+        ns,
+    };
+    let observations = [
+        (1, rtt(5)),
+        (
+            3,
+            Observation::Tcp {
+                flow,
+                group,
+                sender: Sender::Remote,
+                classes,
+                segments: 9,
+            },
+        ),
+        (3, rtt(6)),
+        (
+            3,
+            Observation::Loss {
+                group,
+                sender: Sender::Near,
+                place: LossPlace::Before,
+                segments: 2,
+            },
+        ),
+        (
+            4,
+            Observation::BlackHole {
+                flow,
+                group,
+                sender: Sender::Near,
+                packet_bytes: 1500,
+            },
+        ),
+    ];
+    for (number, observation) in &observations {
+        record.take(*number, observation, &mut text);
+    }
+    record.flush(&mut text);
+    record.flush(&mut text);
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let near = |ns: u64| json!([{"method": "sequence", "leg": "near", "ns": ns}]);
+    assert_eq!(
+        lines,
+        [
+            json!({"frame": 1, "sender": null, "classes": [], "rtt": near(5), "loss": []}),
+            json!({"frame": 3, "sender": "remote", "classes": ["retransmissions"], "rtt": near(6),
+                "loss": [{"sender": "near", "place": "before", "segments": 2}]}),
+        ]
+    );
+}
+
+#[test]
+fn sizes_and_rates_for_people() {
+    for (bytes, text) in [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1.00 kB"),
+        (12_345, "12.3 kB"),
+        (999_600, "1.00 MB"),
+        (123_456_789, "123 MB"),
+        (u64::MAX, "18446744 TB"),
+    ] {
+        assert_eq!(summary::octets(bytes), text);
+    }
+    assert_eq!(summary::rate(1_250_000, 1_000_000_000), "10.0 Mbit/s");
+    assert_eq!(summary::rate(1, 0), "-");
+    // One packet has a size and no rate.
+    assert_eq!(summary::flow_rate(1, 1_500, 408), "-");
+}
+
+/// Two analysers' counters add up, and an interval is what came since.
+#[test]
+fn counters_add_and_subtract() {
+    let zero = measure::passive::Analyser::new(crate::passive::smallest()).counters();
+    let mut one = zero.clone();
+    one.frames = 7;
+    one.measured = 5;
+    one.undecoded[1] = 2;
+    one.ended[3] = 1;
+    let mut sum = one.clone();
+    add_counters(&mut sum, &one);
+    assert_eq!((sum.frames, sum.undecoded[1], sum.ended[3]), (14, 4, 2));
+    assert_eq!(sum.balance(), 0);
+    subtract_counters(&mut sum, &one);
+    assert_eq!(sum, one);
+    subtract_counters(&mut sum, &one);
+    assert_eq!(sum, zero);
+}
