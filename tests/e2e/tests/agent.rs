@@ -1,6 +1,8 @@
 //! The agent as a user runs it: the real binary on loopback, its signals, its HTTP, its
 //! exit codes, and what `/proc` says about its privileges.
 
+#[path = "agent/capture.rs"]
+mod capture;
 #[path = "agent/device.rs"]
 mod device;
 #[path = "agent/privileges.rs"]
@@ -67,6 +69,7 @@ fn main() {
         .collect();
     trials.extend(privileges::trials());
     trials.extend(device::trials());
+    trials.extend(capture::trials());
     trials.extend(stop::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -266,10 +269,7 @@ fn a_wrong_configuration_is_one_line() -> Result<()> {
             "[[probe]]\ntargets = [\"10.0.0.300\"]\n",
             "probe[0].targets[0]: '10.0.0.300' is neither",
         ),
-        (
-            "[mtu]\ninterval = \"60s\"\n",
-            "mtu: is not in this version",
-        ),
+        ("[mtu]\ninterval = \"60s\"\n", "mtu: is not in this version"),
         (
             "[capture]\nbackend = \"afpakcet\"\n",
             "capture.backend: 'afpakcet' is no known value; did you mean 'afpacket'?",

@@ -14,7 +14,6 @@ fn flow() -> FlowSummary {
         rtt_ns,
         mss: Some(1460),
         largest_packet_bytes: 1500,
-        ..SideSummary::default()
     };
     FlowSummary {
         flow: FlowKey(3),
