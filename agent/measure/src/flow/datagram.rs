@@ -41,8 +41,8 @@ impl Datagram {
         side.largest = side.largest.max(packet_bytes.min(0xffff) as u16);
     }
 
-    pub(crate) const fn is_answered(&self) -> bool {
-        self.sides[0].packets.get() > 0 && self.sides[1].packets.get() > 0
+    pub(crate) const fn packets(&self, sender: Sender) -> u64 {
+        self.sides[sender.index()].packets.get()
     }
 
     pub(crate) fn side(&self, sender: Sender) -> SideSummary {

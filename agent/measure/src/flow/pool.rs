@@ -39,6 +39,8 @@ impl Cell {
     pub(crate) const FILLED: u8 = 1 << 3;
     /// A SYN whose answer will be a round-trip time of the handshake.
     pub(crate) const SYN: u8 = 1 << 4;
+    /// Cut off behind another one: not the beginning of a segment.
+    pub(crate) const REST: u8 = 1 << 5;
 
     #[inline]
     pub(crate) const fn new(first: u32, end: u32, at: WallNanos, tsval: u32, flags: u8) -> Self {
@@ -229,7 +231,11 @@ impl Pool {
                 return true;
             }
             if before(cell.first, seq) && before(seq, cell.end) {
-                let rest = Cell { first: seq, ..cell };
+                let rest = Cell {
+                    first: seq,
+                    flags: cell.flags & !Cell::SYN | Cell::REST,
+                    ..cell
+                };
                 let Some(new) = self.take(rest) else {
                     return false;
                 };

@@ -33,6 +33,8 @@ pub(crate) enum Body {
 }
 
 const FIRST_SHIFT: u32 = 10;
+/// How much younger than an unanswered flow an answered one counts as when one has to go.
+const ANSWERED_START_NS: u64 = 8_000_000_000;
 
 impl Record {
     /// [`Key::mark`]: the record is taken.
@@ -41,6 +43,8 @@ impl Record {
     const NEAR_IS_HIGHER: u32 = 1 << 1;
     /// [`Key::mark`]: the flow has ended on the wire.
     const CLOSED: u32 = 1 << 2;
+    /// [`Key::mark`]: both ends were heard of.
+    const ANSWERED: u32 = 1 << 3;
 
     pub(crate) const EMPTY: Self = Self {
         key: Key::EMPTY,
@@ -85,6 +89,41 @@ impl Record {
         self.key.set_mark(self.key.mark() | Self::CLOSED);
     }
 
+    /// Notes that both ends were heard of.
+    pub(crate) const fn set_answered(&mut self) {
+        self.key.set_mark(self.key.mark() | Self::ANSWERED);
+    }
+
+    /// Whether nothing was counted yet: the flow begins with the packet at hand.
+    pub(crate) fn is_fresh(&self) -> bool {
+        Sender::ALL.iter().all(|end| self.packets(*end) == 0)
+    }
+
+    /// Whether both ends sent something.
+    pub(crate) fn has_both_ends(&self) -> bool {
+        Sender::ALL.iter().all(|end| self.packets(*end) > 0)
+    }
+
+    const fn packets(&self, sender: Sender) -> u64 {
+        match &self.body {
+            Body::Tcp(flow) => flow.sides[sender.index()].packets.get(),
+            Body::Datagram(flow) => flow.packets(sender),
+        }
+    }
+
+    /// How much a full table would lose with this flow: what is closed least, then by the
+    /// time of its last frame, with a start for what is known to be a conversation. (Whoever
+    /// floods with SYNs puts out other SYNs and not connections.) From the first cache line
+    /// alone.
+    pub(crate) const fn worth(&self) -> u64 {
+        let answered = self.initial_rtt_ns > 0 || self.key.mark() & Self::ANSWERED != 0;
+        match (self.is_closed(), answered) {
+            (true, _) => 0,
+            (false, false) => self.last_ns,
+            (false, true) => self.last_ns.saturating_add(ANSWERED_START_NS),
+        }
+    }
+
     /// Who sent a packet whose source is (or is not) the key's higher end.
     #[inline]
     pub(crate) const fn sender(&self, from_higher: bool) -> Sender {
@@ -98,10 +137,11 @@ impl Record {
 
     /// The whole time of the first frame, to about a microsecond.
     fn first(&self) -> WallNanos {
-        // The upper bits are those of the last frame, or one less.
+        // Not farther apart than half of what 48 bits hold; before or, if the clock was set
+        // back, after the last frame.
         let last = self.last_ns >> FIRST_SHIFT;
-        let age = last.wrapping_sub(self.first.get()) & ((1 << 48) - 1);
-        WallNanos(last.wrapping_sub(age) << FIRST_SHIFT)
+        let age = (last.wrapping_sub(self.first.get()) << 16).cast_signed() >> 16;
+        WallNanos(last.wrapping_add_signed(-age) << FIRST_SHIFT)
     }
 
     /// For people and files.

@@ -125,7 +125,7 @@ pub(crate) enum Inserted {
     At(u32),
     /// The table is full: [`Table::replace`] this one, or refuse the flow.
     Full {
-        /// The longest quiet one of those that were looked at.
+        /// The one that is worth least of those that were looked at.
         victim: Option<u32>,
     },
 }
@@ -291,18 +291,14 @@ impl Table {
         Inserted::At(place)
     }
 
-    /// The one to go: of a few of the key's own buckets the longest quiet, a closed one before
-    /// others. `None` if both are empty while no place is free: a small table only.
+    /// The one to go: of a few of the key's own buckets the one that is worth least. `None` if both are empty while no place is free: a small table only.
     fn victim(&self, first: usize, second: usize, hash: u32) -> Option<u32> {
         // Their records are read at once: misses overlap.
         let taken = |bucket: usize| self.buckets[bucket].taken(hash);
         taken(first)
             .chain(taken(second))
             .take(SAMPLED)
-            .min_by_key(|place| {
-                let record = self.record(*place);
-                (!record.is_closed(), record.last_ns)
-            })
+            .min_by_key(|place| self.record(*place).worth())
     }
 
     /// Gives the record of `victim` to another flow. The place keeps its link, so that it

@@ -14,10 +14,14 @@ use crate::passive::Options;
 use crate::passive::datagram::{DatagramState, Kind, Ports};
 use crate::passive::tcp::TcpFlow;
 
+/// The IP protocol.
+const TCP: u8 = 6;
 /// How soon a flow is looked at first.
 const FIRST_LOOK_NS: u64 = 4 << 30;
 /// How long a closed flow stays for what is still under way.
 const LINGER_NS: u64 = 2_000_000_000;
+/// A last frame that lies farther ahead is of before the clock was set back.
+const STEP_BACK_NS: u64 = 2_000_000_000;
 
 impl<M: Memory> Analyser<M> {
     /// A flow that was not in the table.
@@ -68,6 +72,8 @@ impl<M: Memory> Analyser<M> {
         let group = self.options.groups.of(near, remote);
         let body = match opening {
             Opening::Tcp(_) => Body::Tcp(TcpFlow::NEW),
+            // A later fragment whose flow is gone: what follows is segments.
+            Opening::Other(packet) if packet.protocol == TCP => Body::Tcp(TcpFlow::NEW),
             Opening::Other(packet) => {
                 let ports = Ports {
                     quic: &self.options.quic_ports,
@@ -135,6 +141,10 @@ impl<M: Memory> Analyser<M> {
         let number = counters.frames;
         wheel.turn(table, now, budget, |table, place| {
             let record = table.record_mut(place);
+            if record.last_ns > now.0.saturating_add(STEP_BACK_NS) {
+                // The clock was set back: the flow is as quiet as it is from now on.
+                record.last_ns = now.0;
+            }
             let (end, life_ns) = life(record, options);
             let quiet_ns = now.0.saturating_sub(record.last_ns);
             if quiet_ns < life_ns {
@@ -157,14 +167,14 @@ impl<M: Memory> Analyser<M> {
 }
 
 /// How a flow will end, and how long it may be quiet.
-fn life(record: &Record, options: &Options) -> (FlowEnd, u64) {
+fn life(record: &mut Record, options: &Options) -> (FlowEnd, u64) {
     if record.is_closed() {
         return (FlowEnd::Closed, LINGER_NS);
     }
-    let answered = match &record.body {
-        Body::Tcp(flow) => flow.sides.iter().all(|side| side.packets.get() > 0),
-        Body::Datagram(flow) => flow.is_answered(),
-    };
+    let answered = record.has_both_ends();
+    if answered {
+        record.set_answered();
+    }
     let life_ns = if answered {
         options.idle_ns
     } else {

@@ -56,7 +56,10 @@ impl<M: Memory> Analyser<M> {
         let tcp = &line.tcp;
         self.counters.measured += 1;
         let apart = self.options.duplicates == Duplicates::Apart;
-        if apart && self.recent.saw_segment(place, line.ids(), tcp, frame.at) {
+        if apart
+            && self.recent.saw_segment(place, line.ids(), tcp, frame.at)
+            && !self.table.record(place).is_fresh()
+        {
             let number = first + u64::from(line.at);
             self.duplicate(place, line.from_higher, number, emit);
             return;
@@ -64,7 +67,6 @@ impl<M: Memory> Analyser<M> {
         let size = Size::of(frame, line);
         self.counters.packets += u64::from(size.segments);
         let record = self.table.record_mut(place);
-        record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
         let Body::Tcp(flow) = &mut record.body else {
             return;
@@ -75,8 +77,12 @@ impl<M: Memory> Analyser<M> {
             at: frame.at,
         };
         match flow.plain(&mut self.shared, sender, &segment) {
-            Some(None) => flow.count(sender, size.bytes, size.segments, size.packet_bytes),
+            Some(None) => {
+                record.last_ns = frame.at.0;
+                flow.count(sender, size.bytes, size.segments, size.packet_bytes);
+            }
             Some(Some(ack)) => {
+                record.last_ns = frame.at.0;
                 flow.count(sender, size.bytes, size.segments, size.packet_bytes);
                 let (key, group) = (FlowKey(place), record.group);
                 let number = first + u64::from(line.at);
@@ -107,6 +113,7 @@ impl<M: Memory> Analyser<M> {
             self.reuse(place, frame, &opening, line.from_higher, number, emit);
         }
         let record = self.table.record_mut(place);
+        record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
         let (key, group) = (FlowKey(place), record.group);
         let Body::Tcp(flow) = &mut record.body else {
@@ -170,7 +177,11 @@ impl<M: Memory> Analyser<M> {
         self.counters.measured += 1;
         let apart = self.options.duplicates == Duplicates::Apart;
         let whole = !packet.flags.has(PacketFlags::FRAGMENT);
-        if apart && whole && self.recent.saw_datagram(place, line.ids(), frame.at) {
+        if apart
+            && whole
+            && self.recent.saw_datagram(place, line.ids(), frame.at)
+            && !self.table.record(place).is_fresh()
+        {
             self.duplicate(place, line.from_higher, number, emit);
             return;
         }

@@ -18,6 +18,9 @@ const LONGEST_HANDSHAKE_NS: i64 = 75_000_000_000;
 /// A gap of more octets than a window can hold (RFC 7323 section 2.3) is another connection
 /// or a lie.
 const LARGEST_GAP: u32 = 1 << 30;
+/// A segment that is sent again with SACK blocks in it has less room: up to 36 octets
+/// (RFC 2018 section 3) follow in a segment of their own.
+const SHORTEST_REST: u32 = 36;
 const REORDER_NS: i64 = 3_000_000;
 
 /// What comes of it; the caller knows flow and group.
@@ -94,6 +97,7 @@ pub(super) fn acknowledge(
     let leg = peer.leg_to_peer();
     let mut echoed = false;
     let mut smoothed = None;
+    let mut first = true;
     while let Some(head) = pool.head(list) {
         if !before(head.first, ack.to) {
             break;
@@ -140,15 +144,29 @@ pub(super) fn acknowledge(
                         smoothed = Some(age as u64);
                     }
                 }
+            } else if cell.is(Cell::SYN)
+                && cell.repeats == 0
+                && accepts_data(flow, sender, ack.to)
+                && age <= LONGEST_HANDSHAKE_NS
+            {
+                find(Finding::Rtt(RttMethod::Handshake, leg, age as u64));
             }
         }
         if cell.repeats > 0 {
-            settle(flow, peer, &cell, age, echo, find);
+            let needless = match echo {
+                // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier
+                // copy had arrived. It is of the segment that moved the ACK: the first one.
+                Some(echo) => first && before(echo, cell.tsval),
+                // The answer came sooner than the path allows.
+                None => age < i64::from(flow.sides[peer.index()].rtt_ns / 2),
+            };
+            settle(flow, peer, &cell, needless, find);
         }
+        first = false;
         let side = &flow.sides[peer.index()];
         let octets = cell.end.wrapping_sub(cell.first);
         // Headers are 40 to 100 octets.
-        if octets + 100 >= u32::from(side.largest) {
+        if octets.saturating_add(100) >= u32::from(side.largest) {
             flow.notes[peer.index()].set(Notes::FULL_PASSES, true);
         }
     }
@@ -159,24 +177,31 @@ pub(super) fn acknowledge(
     }
 }
 
+/// Whether this is the SYN-ACK of a SYN that carried data, and of some of that data (RFC 7413
+/// section 4.2.1: a SYN-ACK acknowledges the SYN, or the SYN and its data).
+#[cold]
+fn accepts_data(flow: &TcpFlow, sender: Sender, ack: u32) -> bool {
+    let (mine, peer) = (&flow.notes[sender.index()], sender.other().index());
+    mine.has(Notes::SYN)
+        && !mine.has(Notes::ACK)
+        && !flow.notes[peer].has(Notes::ACK)
+        && !before(flow.sides[peer].next_seq, ack)
+}
+
 /// A segment that was sent more than once is acknowledged: was it lost?
 #[cold]
 fn settle(
     flow: &mut TcpFlow,
     peer: Sender,
     cell: &Cell,
-    age_ns: i64,
-    echo: Option<u32>,
+    needless: bool,
     find: &mut impl FnMut(Finding),
 ) {
+    if cell.is(Cell::REST) && cell.end.wrapping_sub(cell.first) <= SHORTEST_REST {
+        // Counted with the segment that it was cut off.
+        return;
+    }
     let mut lost = u32::from(cell.repeats);
-    let needless = match echo {
-        // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier copy
-        // had arrived.
-        Some(echo) => before(echo, cell.tsval),
-        // The answer came sooner than the path allows.
-        None => age_ns < i64::from(flow.sides[peer.index()].rtt_ns / 2),
-    };
     if needless {
         find(Finding::Disproved(cell.first));
         find(Finding::Loss(peer, LossPlace::Spurious, 1));
@@ -347,9 +372,9 @@ fn again(
     let s = sender.index();
     let next_seq = flow.sides[s].next_seq;
     let mut list = flow.sides[s].outstanding;
-    // Ends inside holes become ends of cells.
-    split_hole(pool, &mut list, new.first);
-    split_hole(pool, &mut list, new.end);
+    // Its ends become ends of cells.
+    pool.split(&mut list, new.first);
+    pool.split(&mut list, new.end);
     let dup_acks = flow.notes[sender.other().index()].dup_acks;
     let mut repeated = false;
     let mut filled = None;
@@ -362,7 +387,9 @@ fn again(
             cell.flags |= Cell::AFTER_LOSS;
         } else if before(new.first, cell.end) {
             if cell.is(Cell::HOLE) {
-                filled.get_or_insert(cell.at.until(now));
+                // The rest of a segment that was cut is counted with the first part.
+                let rest = cell.is(Cell::REST) && new.end.wrapping_sub(new.first) <= SHORTEST_REST;
+                filled.get_or_insert((cell.at.until(now), rest));
                 cell.flags = cell.flags & !Cell::HOLE | Cell::FILLED;
             } else {
                 repeated = true;
@@ -376,7 +403,7 @@ fn again(
         Walk::On
     });
     flow.sides[s].outstanding = list;
-    if let Some(age) = filled {
+    if let Some((age, false)) = filled {
         let round_trip = round_trip(flow, initial_rtt_ns);
         let reordered = came_late(age, new.tsval, newer_tsval, round_trip);
         let place = if reordered {
@@ -397,7 +424,7 @@ fn again(
         // All of it was acknowledged: sent for nothing. Its DSACK will be no news.
         find(Finding::Loss(sender, LossPlace::Spurious, 1));
     }
-    let size = new.end.wrapping_sub(new.first) + 100;
+    let size = new.end.wrapping_sub(new.first).saturating_add(100);
     if stuck
         && dup_acks > 0
         && size >= u32::from(flow.sides[s].largest)
@@ -413,20 +440,6 @@ fn again(
     Overlap {
         repeats: repeated || filled.is_none(),
         fills: filled.is_some(),
-    }
-}
-
-fn split_hole(pool: &mut Pool, list: &mut crate::flow::pool::List, seq: u32) {
-    let mut inside = false;
-    pool.walk(*list, |cell| {
-        if before(seq, cell.end) {
-            inside = cell.is(Cell::HOLE) && before(cell.first, seq);
-            return Walk::Stop;
-        }
-        Walk::On
-    });
-    if inside {
-        pool.split(list, seq);
     }
 }
 
@@ -455,9 +468,9 @@ fn came_late(
     {
         return before(tsval, newer);
     }
-    // The sender cannot know of a loss before a round trip has passed.
-    let soonest = round_trip_ns.map_or(REORDER_NS, |known| i64::from(known) * 7 / 8);
-    age_ns < soonest
+    // The sender cannot know of a loss before a round trip has passed. Half of one, since
+    // round trips vary and what is known of them is a mean.
+    age_ns < round_trip_ns.map_or(REORDER_NS, |known| i64::from(known) / 2)
 }
 
 /// What a flow that ends leaves: losses whose repair was never acknowledged.
