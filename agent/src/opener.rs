@@ -466,7 +466,7 @@ impl Opener {
         let request = Request::Capture {
             device: device.to_owned(),
         };
-        if !self.can(&request) {
+        if self.channel.is_none() {
             return capturing::open(capture, device);
         }
         let mut all = vec![Some(self.ask(&request)?)];

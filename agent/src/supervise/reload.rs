@@ -11,7 +11,7 @@ use base::EventKind;
 use record::snapshot::{ConfigInfo, Health};
 
 use super::{Agent, Running};
-use crate::config::Config;
+use crate::config::{Capture, Config};
 use crate::exit::Failure;
 use crate::publish::{Note, event};
 use crate::startup::reflect_sockets;
@@ -40,6 +40,29 @@ fn restart_only(old: &Config, new: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect()
+}
+
+/// What becomes of another `[capture]`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum CaptureChange {
+    /// There is none.
+    None,
+    /// It is taken over.
+    Now,
+    /// It needs other sockets than the opener may open.
+    AtStart,
+}
+
+impl CaptureChange {
+    fn of(running: Option<&Capture>, new: Option<&Capture>) -> Self {
+        match (running, new) {
+            (None, None) => Self::None,
+            (Some(running), Some(new)) if running == new => Self::None,
+            (Some(_), None) => Self::Now,
+            (Some(running), Some(new)) if capturing::same_sockets(running, new) => Self::Now,
+            _ => Self::AtStart,
+        }
+    }
 }
 
 impl Agent {
@@ -86,7 +109,12 @@ impl Agent {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let later = restart_only(&self.config, &config);
+        let mut later = restart_only(&self.config, &config);
+        let running = self.capture.as_ref().map(capturing::Capturing::config);
+        let capture_changes = CaptureChange::of(running, config.capture.as_ref());
+        if capture_changes == CaptureChange::AtStart {
+            later.push("capture");
+        }
         let before = std::mem::replace(&mut self.config, config);
         let running = self
             .running
@@ -117,7 +145,7 @@ impl Agent {
             let detail = format!("it could not be started again: {error}; restart the agent");
             self.health("reflector", Health::Failed, detail);
         }
-        if self.config.capture != before.capture {
+        if capture_changes == CaptureChange::Now {
             let opener = &self.opener;
             let ready = self.config.capture.as_ref().map(|config| {
                 capturing::prepare(config, |config, device| opener.capture(config, device))
@@ -167,5 +195,27 @@ mod tests {
                 "export.prometheus"
             ]
         );
+    }
+
+    #[test]
+    fn another_capture_is_taken_over_if_its_sockets_are_the_same() {
+        let of = |text: &str| {
+            let config = Config::parse("f", &format!("[capture]\n{text}\n")).unwrap();
+            config.capture.unwrap()
+        };
+        let running = of("interface = 'eth0'");
+        let grouped = of("interface = 'eth0'\ngroup_by = ['10.0.0.0/8=vpc']");
+        let filtered = of("interface = 'eth0'\nfilter = 'tcp'");
+        for (old, new, wanted) in [
+            (None, None, CaptureChange::None),
+            (Some(&running), Some(&running), CaptureChange::None),
+            (Some(&running), None, CaptureChange::Now),
+            (Some(&running), Some(&grouped), CaptureChange::Now),
+            (Some(&running), Some(&filtered), CaptureChange::AtStart),
+            // Privileges are gone by now.
+            (None, Some(&running), CaptureChange::AtStart),
+        ] {
+            assert_eq!(CaptureChange::of(old, new), wanted, "{old:?} {new:?}");
+        }
     }
 }
