@@ -158,10 +158,9 @@ impl<M: Memory> Analyser<M> {
             self.work_off(frames, &mut batch, first, emit);
         }
         self.batch = Some(batch);
-        if let Some(last) = frames.last() {
-            if last.at < self.newest {
-                self.counters.clock_back += 1;
-            }
+        if let (Some(first), Some(last)) = (frames.first(), frames.last()) {
+            let back = first.at < self.newest || last.at < first.at;
+            self.counters.clock_back += u64::from(back);
             self.newest = last.at;
             self.expire(last.at, DUE_PER_BATCH, emit);
         }
@@ -243,6 +242,12 @@ impl<M: Memory> Analyser<M> {
             let key = &batch.keys[slot];
             let found = self.table.find(key, batch.located[slot], changes);
             let number = first + u64::from(line.at);
+            if let Opening::Other(packet) = opening
+                && let Transport::IcmpError(error) = &packet.transport
+            {
+                self.too_big(packet, error, found, number, emit);
+                continue;
+            }
             let place = match found {
                 Some(place) => place,
                 None => {

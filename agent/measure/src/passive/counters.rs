@@ -50,8 +50,8 @@ pub struct Counters {
     pub datagrams: [u64; DatagramEvent::COUNT],
     /// Datagrams on a QUIC port that are not QUIC, by [`NotQuic::index`].
     pub not_quic: [u64; NotQuic::COUNT],
-    /// Frames older than the one before them: the capture's clock went back, or several
-    /// queues came together.
+    /// Batches in which time went back: the capture's clock was set, or several queues came
+    /// together.
     pub clock_back: u64,
 }
 

@@ -69,7 +69,12 @@ impl Recent {
         // Never an empty slot's.
         let name = digest << 32 | 1 << 32;
         let before = std::mem::replace(slot, name | u64::from(ids.ttl) << 24 | time);
-        before >> 32 << 32 == name && is_copy(before, ids, time)
+        let copy = before >> 32 << 32 == name && is_copy(before, ids, time);
+        if copy {
+            // The next one is compared with the first: a repetition has its TTL again.
+            *slot = before;
+        }
+        copy
     }
 }
 
@@ -129,6 +134,9 @@ mod tests {
         assert!(!saw(none, 10_000_000));
         assert!(!saw(none, 10_100_000));
         assert!(saw(Ids { ttl: 63, ..none }, 10_200_000));
+        // The end itself repeats it at once, and that is captured twice as well.
+        assert!(!saw(none, 10_300_000));
+        assert!(saw(Ids { ttl: 63, ..none }, 10_400_000));
         assert!(!saw(none, 20_000_000));
     }
 }

@@ -46,7 +46,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 /// Names of both families, both directions of which are one flow.
 fn key(number: u16) -> Key {
-    let source = if number % 3 == 0 {
+    let source = if number.is_multiple_of(3) {
         Address {
             high: 0x2001_0db8 << 32,
             low: u64::from(number),

@@ -108,6 +108,14 @@ impl Batch {
             self.len = slot + 1;
         }
     }
+
+    /// Takes a packet that is not TCP.
+    pub(super) fn put_other(&mut self, key: Key, line: Line, packet: Packet) {
+        if let Some(other) = self.others.get_mut(self.len) {
+            *other = packet;
+        }
+        self.put(key, line, false);
+    }
 }
 
 impl Line {

@@ -2,13 +2,12 @@
 //! copies.
 
 use base::{FlowKey, Frame, GroupKey, Memory, Observation, TcpClass, TcpClasses};
-use wire::decode::{IcmpError, Packet, PacketFlags, Quoted, Transport};
+use wire::decode::{IcmpError, Packet, PacketFlags, Quoted, TcpHeader, Transport};
 
 use super::Analyser;
 use super::batch::{self, Batch, Line};
 use crate::flow::key::Key;
 use crate::flow::record::Body;
-use crate::flow::table::Located;
 use crate::passive::counters::Unmeasured;
 use crate::passive::fragments;
 
@@ -25,39 +24,35 @@ impl<M: Memory> Analyser<M> {
         emit: &mut impl FnMut(u64, Observation),
     ) {
         let mut packet = packet;
-        let number = first + at as u64;
-        if !self.find_ports(&mut packet, frame, number, emit) {
+        if let Transport::IcmpError(error) = packet.transport {
+            self.counters.unmeasured[Unmeasured::IcmpError.index()] += 1;
+            match (error.next_hop_mtu, error.quoted) {
+                // Its turn comes after that of the flow that it is about.
+                (Some(_), Some(quoted)) => {
+                    let line = Line::new(&packet, at, false, TcpHeader::default());
+                    batch.put_other(quoted_key(&quoted), line, packet);
+                }
+                (Some(_), None) => self.too_big(&packet, &error, None, first + at as u64, emit),
+                (None, _) => {}
+            }
             return;
         }
-        let slot = batch.len;
-        // A first fragment has its TCP header.
-        let tcp = match packet.transport {
-            Transport::Tcp(tcp) => Some(tcp),
-            _ => None,
-        };
+        if !self.find_ports(&mut packet, frame) {
+            return;
+        }
         let (key, from_higher) = batch::key(&packet);
-        let is_tcp = tcp.is_some();
-        let line = Line::new(&packet, at, from_higher, tcp.unwrap_or_default());
-        batch.put(key, line, is_tcp);
-        if let Some(place) = batch.others.get_mut(slot) {
-            *place = packet;
+        // A first fragment has its TCP header.
+        if let Transport::Tcp(tcp) = packet.transport {
+            batch.put(key, Line::new(&packet, at, from_higher, tcp), true);
+        } else {
+            let line = Line::new(&packet, at, from_higher, TcpHeader::default());
+            batch.put_other(key, line, packet);
         }
     }
 
     /// Says whether a packet has a flow, if need be by the ports of its first fragment.
-    fn find_ports(
-        &mut self,
-        packet: &mut Packet,
-        frame: &Frame<'_>,
-        number: u64,
-        emit: &mut impl FnMut(u64, Observation),
-    ) -> bool {
+    fn find_ports(&mut self, packet: &mut Packet, frame: &Frame<'_>) -> bool {
         match packet.transport {
-            Transport::IcmpError(error) => {
-                self.counters.unmeasured[Unmeasured::IcmpError.index()] += 1;
-                self.icmp(packet, &error, number, emit);
-                return false;
-            }
             Transport::Fragment(_) => {
                 let Some(ports) = self.fragments.later(&datagram(packet), frame.at) else {
                     self.counters.unmeasured[Unmeasured::OrphanFragment.index()] += 1;
@@ -99,39 +94,34 @@ impl<M: Memory> Analyser<M> {
         }
     }
 
-    /// An ICMP error about a flow.
+    /// A router says that a packet was too big, of that flow if it is in the table.
     #[cold]
-    fn icmp(
-        &mut self,
+    pub(super) fn too_big(
+        &self,
         packet: &Packet,
         error: &IcmpError,
+        flow: Option<u32>,
         number: u64,
         emit: &mut impl FnMut(u64, Observation),
     ) {
-        let Some(next_hop_mtu) = error.next_hop_mtu else {
-            return;
-        };
-        let flow = error.quoted.as_ref().and_then(|quoted| self.quoted(quoted));
         let group = flow.map_or(GroupKey::default(), |place| self.table.record(place).group);
         let observation = Observation::TooBig {
             flow: flow.map(FlowKey),
             group,
-            next_hop_mtu,
+            next_hop_mtu: error.next_hop_mtu.unwrap_or(0),
             from: packet.source,
         };
         emit(number, observation);
     }
+}
 
-    fn quoted(&self, quoted: &Quoted) -> Option<u32> {
-        let (key, _) = Key::of(
-            (quoted.source, quoted.source_port),
-            (quoted.destination, quoted.destination_port),
-            quoted.protocol,
-        );
-        let mut located = [Located::NOWHERE];
-        self.table.locate(&[key], &mut located, &self.memory);
-        self.table.find(&key, located[0], self.table.changes())
-    }
+fn quoted_key(quoted: &Quoted) -> Key {
+    let (key, _) = Key::of(
+        (quoted.source, quoted.source_port),
+        (quoted.destination, quoted.destination_port),
+        quoted.protocol,
+    );
+    key
 }
 
 fn datagram(packet: &Packet) -> fragments::Datagram {
