@@ -10,6 +10,7 @@ use netsonde_e2e::{missing, trial};
 use serde_json::Value;
 
 use crate::captures::{all_public, fresh, missing_public, public, scenarios, scratch};
+use crate::differences::OTHER_TIMES;
 use crate::ours::{self, analyse};
 use crate::tcptrace::{self, COMPARED, Side, by_ends, connections};
 use crate::tshark::{self, Word};
@@ -100,7 +101,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn equal_ack_rtts(capture: &Path) -> Result<()> {
     let theirs = Word::of(capture)?;
     let ours = analyse(capture, ours::TSHARK)?;
-    let clean = |stream: &u64| !theirs.doubtful.contains(stream);
+    let name = capture.file_name().unwrap_or_default().to_string_lossy();
+    let other = |stream: &u64| {
+        let mut known = OTHER_TIMES.iter();
+        known.any(|(file, number, _)| *file == name && number == stream)
+    };
+    let clean = |stream: &u64| !theirs.doubtful.contains(stream) && !other(stream);
     let wanted: BTreeSet<(u64, u64)> = theirs
         .ack_rtts
         .iter()
@@ -112,7 +118,6 @@ fn equal_ack_rtts(capture: &Path) -> Result<()> {
         .into_iter()
         .filter(|(frame, _)| theirs.streams.get(frame).is_some_and(clean))
         .collect();
-    let name = capture.file_name().unwrap_or_default().to_string_lossy();
     let allowed: BTreeSet<(u64, u64)> = ONLY_OURS
         .iter()
         .filter(|(known, ..)| *known == name)
