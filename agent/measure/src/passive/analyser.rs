@@ -147,7 +147,7 @@ impl<M: Memory> Analyser<M> {
                 // A flow's packets keep their order: while a batch is taken, its flow is
                 // nearby for all of them or for none.
                 let line = Line::new(&packet, at, from_higher, tcp);
-                self.tcp(frame, &line, place, first, emit);
+                self.tcp(frame, line, place, first, emit);
             } else {
                 self.queue(&mut batch, at, frame, first, emit);
             }
@@ -204,7 +204,7 @@ impl<M: Memory> Analyser<M> {
         first: u64,
         emit: &mut impl FnMut(u64, Observation),
     ) {
-        self.tcp(frame, line, place, first, emit);
+        self.tcp(frame, *line, place, first, emit);
     }
 
     /// The packets of flows that were not nearby.

@@ -48,7 +48,7 @@ impl<M: Memory> Analyser<M> {
     pub(super) fn tcp(
         &mut self,
         frame: &Frame<'_>,
-        line: &Line,
+        line: Line,
         place: u32,
         first: u64,
         emit: &mut impl FnMut(u64, Observation),
@@ -64,7 +64,7 @@ impl<M: Memory> Analyser<M> {
             self.duplicate(place, line.from_higher, number, emit);
             return;
         }
-        let size = Size::of(frame, line);
+        let size = Size::of(frame, &line);
         self.counters.packets += u64::from(size.segments);
         let record = self.table.record_mut(place);
         let sender = record.sender(line.from_higher);
@@ -90,7 +90,11 @@ impl<M: Memory> Analyser<M> {
                     emit(number, observation(shown, key, group, sender, 0));
                 });
             }
-            None => self.any_tcp(frame, line, size, place, first, emit),
+            None => {
+                // A copy for the call, so that for all others no line is in memory.
+                let line = line;
+                self.any_tcp(frame, &line, size, place, first, emit);
+            }
         }
     }
 
