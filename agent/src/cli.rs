@@ -462,7 +462,7 @@ pub struct CaptureArgs {
     )]
     pub ring: String,
 
-    /// Threads that analyse, 1 to 64; with -w and -c one [default: 1 per 8 CPUs, at most 4]
+    /// Threads that analyse, 1 to 64; with -w, -c and --records one [default: 1 per 8 CPUs, at most 4]
     #[arg(
         long,
         value_name = "N",

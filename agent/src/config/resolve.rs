@@ -234,6 +234,11 @@ fn capture(text: &text::Capture) -> Result<Capture, ConfigError> {
         &text.backend,
         &["auto", "afpacket", "afxdp", "pcap"],
     )?;
+    if backends[backend] == BackendArg::Afxdp {
+        crate::passive::plan::named_for_afxdp(&text.interface.0)
+            .map_err(|failure| failure.message)
+            .at("capture.interface")?;
+    }
     Ok(Capture {
         interface,
         backend: backends[backend],

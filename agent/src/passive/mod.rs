@@ -49,6 +49,17 @@ pub fn seed() -> [u64; 8] {
     std::array::from_fn(|number| keyed.hash_one(number))
 }
 
+/// What to say of a filter that libpcap did not compile.
+#[must_use]
+pub fn built_in(filter: &capture::Filter) -> Option<String> {
+    filter.is_built_in().then(|| {
+        format!(
+            "the filter \"{}\" is compiled by the built-in parser: libpcap did not take it, or is not in this build",
+            filter.text()
+        )
+    })
+}
+
 /// Options of an analyser that sees nothing.
 #[must_use]
 pub fn smallest() -> measure::passive::Options {

@@ -13,6 +13,7 @@ use capture::{
 };
 use measure::passive::{Analyser, Counters};
 use record::passive::Traffic;
+use sys::cache::HostMemory;
 use sys::clock::wall_now;
 use sys::signal::SignalFd;
 
@@ -60,7 +61,11 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
         backend: "file",
         reason: format!("-r names a {} file", source.format()),
         filter: plan.filter.join(" "),
-        notes: Vec::new(),
+        notes: filter
+            .as_ref()
+            .and_then(super::built_in)
+            .into_iter()
+            .collect(),
     };
     let sinks = Sinks::create(plan)?;
     let writer = writer(plan, &source)?;
@@ -69,7 +74,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
         finish::say(plan, &finish::first_lines(&origin))?;
     }
     let started = wall_now();
-    let analyser = Analyser::new(plan.options.clone());
+    let analyser = Analyser::with_memory(plan.options.clone(), HostMemory);
     let groups = plan.options.groups.count();
     let tally = Tally::new(groups, plan.top);
     let mut run = Run {
@@ -131,7 +136,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
 struct Run<'p> {
     plan: &'p Plan,
     origin: &'p Origin,
-    analyser: Analyser,
+    analyser: Analyser<HostMemory>,
     /// The whole run; with intervals, of those that ended.
     whole: Tally,
     /// The interval that runs; the whole run without intervals.

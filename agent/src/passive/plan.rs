@@ -107,6 +107,11 @@ pub fn plan(args: &CaptureArgs, terminal: bool) -> Result<Plan, Failure> {
         None => Input::Devices(devices(&args.interfaces)?),
     };
     let live = matches!(input, Input::Devices(_));
+    if let Input::Devices(devices) = &input
+        && args.backend == BackendArg::Afxdp
+    {
+        named_for_afxdp(devices)?;
+    }
     let write = write(args)?;
     let mut plan = Plan {
         backend: args.backend,
@@ -165,6 +170,20 @@ fn devices(typed: &[String]) -> Result<Vec<String>, Failure> {
     Ok(named)
 }
 
+/// What AF_XDP takes never reaches the host: never a device that nobody named.
+///
+/// # Errors
+/// One line.
+pub fn named_for_afxdp(devices: &[String]) -> Result<(), Failure> {
+    let is_open = |name: &String| name == "any" || name == "auto" || name.contains(['*', '?']);
+    if devices.is_empty() || devices.iter().any(is_open) {
+        return Err(Failure::usage(
+            "afxdp takes frames away from the host: name the devices that serve the capture alone, without any or globs",
+        ));
+    }
+    Ok(())
+}
+
 fn count(count: Option<i64>) -> Result<Option<u64>, Failure> {
     match count.map(|count| (count, u64::try_from(count))) {
         None => Ok(None),
@@ -211,16 +230,16 @@ pub fn usual_workers() -> u32 {
     u32::try_from(cpus / 8).unwrap_or(1).clamp(1, 4)
 }
 
-/// Frames in one order, and a count that is met exactly, need one thread.
+/// Frames in one order, numbers of frames, and a count that is met exactly need one thread.
 fn workers(args: &CaptureArgs) -> Result<u32, Failure> {
     let asked = args
         .workers
         .map(|workers| ranged(workers, "--workers", 1, 64))
         .transpose()?;
-    let one = args.write.is_some() || args.count.is_some();
+    let one = args.write.is_some() || args.count.is_some() || args.records.is_some();
     match asked {
         Some(2..) if one => Err(Failure::usage(
-            "--workers: with -w or -c one thread takes all frames",
+            "--workers: with -w, -c or --records one thread takes all frames",
         )),
         Some(workers) => Ok(workers),
         None if one => Ok(1),

@@ -440,10 +440,22 @@ fn the_capture_section() {
         ("max_flows = 1", "1 is not within 16 to"),
         ("workers = 65", "65 is not within 0 to 64"),
         ("xdp_take = 'some'", "known are: mirror, ip, all"),
+        (
+            "backend = 'afxdp'",
+            "capture.interface: afxdp takes frames away",
+        ),
+        (
+            "backend = 'afxdp'\ninterface = 'eth*'",
+            "without any or globs",
+        ),
     ] {
         let error = of(text).unwrap_err().to_string();
         assert!(error.contains(wanted), "{text}: {error}");
     }
-    let warned = Config::parse("f", "[capture]\nbackend='afxdp'\nxdp_mode='native'").unwrap();
+    let warned = Config::parse(
+        "f",
+        "[capture]\ninterface='eth1'\nbackend='afxdp'\nxdp_mode='native'",
+    )
+    .unwrap();
     assert_eq!(warned.warnings.len(), 2, "{:?}", warned.warnings);
 }

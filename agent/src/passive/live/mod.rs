@@ -200,6 +200,8 @@ impl Capture {
             filter: plan.filter.join(" "),
             notes: Vec::new(),
         };
+        let filter = capture.settings.filter.as_ref();
+        origin.notes.extend(filter.and_then(super::built_in));
         let several = names.len() > 1;
         for name in &names {
             let opened = match capture.settings.open(name, names.len()) {

@@ -25,6 +25,16 @@ pub enum LiveSource {
     Pcap(capture::LibpcapSource),
 }
 
+impl LiveSource {
+    /// No more frames are taken from the host; what was taken can still be read.
+    pub fn cease(&mut self) {
+        if let Self::AfXdp(source) = self {
+            // If the kernel refuses, the program goes with the source anyway.
+            let _ = source.arm(false);
+        }
+    }
+}
+
 impl Source for LiveSource {
     fn poll(
         &mut self,

@@ -14,6 +14,7 @@ use capture::{Drops, Polled, Source, SourceError, Writer, Written};
 use measure::passive::{Analyser, Counters, Options};
 use record::passive::Values;
 use record::{Distribution, handoff};
+use sys::cache::HostMemory;
 use sys::clock::{mono_now, wall_now};
 
 use super::source::{LiveSource, errno};
@@ -82,7 +83,7 @@ impl<D: Values> Load<D> {
     }
 
     /// Walks the table, for what is in it and what of that moves.
-    fn walk(&mut self, analyser: &Analyser) {
+    fn walk(&mut self, analyser: &Analyser<HostMemory>) {
         let fresh = WallNanos(wall_now().0.saturating_sub(FRESH_NS));
         self.standing.walk(analyser.flows(), fresh);
         self.walked = true;
@@ -150,7 +151,7 @@ struct Slot {
 
 struct Worker<D> {
     slots: Vec<Slot>,
-    analyser: Analyser,
+    analyser: Analyser<HostMemory>,
     writer: Option<Writer>,
     load: handoff::Writer<Load<D>>,
     left: u64,
@@ -182,7 +183,7 @@ pub fn start<D: Values + Send + 'static>(
                     .into_iter()
                     .map(|(device, source)| Slot::new(device, source))
                     .collect(),
-                analyser: Analyser::new(setup.options.clone()),
+                analyser: Analyser::with_memory(setup.options.clone(), HostMemory),
                 writer,
                 load,
                 left: setup.count.unwrap_or(u64::MAX),
@@ -364,6 +365,13 @@ impl<D: Values> Worker<D> {
     fn end(mut self) {
         let deadline = mono_now().plus(1_000_000_000);
         let end = wall_now();
+        for source in self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.source.as_mut())
+        {
+            source.cease();
+        }
         for at in 0..self.slots.len() {
             while self.left > 0 && mono_now() < deadline {
                 let newest = self

@@ -99,6 +99,11 @@ fn each_rule_has_its_line() {
         ("-r f --group-by 10.0.0.0/8=", "write 10.0.0.0/16=NAME"),
         ("-r f --group-by-port 0=x", "'0' is no port"),
         ("-r f --group-by-port https=443", "'https' is no port"),
+        ("--backend afxdp", "name the devices"),
+        ("-i any --backend afxdp", "name the devices"),
+        ("-i eth* --backend afxdp", "without any or globs"),
+        ("-i lo --ring 1K", "from 256K to 1G"),
+        ("-i lo -w f --workers 2", "one thread takes all frames"),
         ("-r f -w - --json", "both want standard output"),
     ] {
         let failure = planned(line, false).expect_err(line);
