@@ -5,7 +5,9 @@
 //! agent alone, and sends nothing but descriptors and error numbers back. What the
 //! configuration at start does not name is refused. It dies with the agent.
 
-use std::collections::{BTreeSet, VecDeque};
+mod pending;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +21,7 @@ use sys::socket::{ProbeSocket, SocketKind, SocketSpec};
 
 use crate::config::{Capture, Config};
 use crate::worker::capture as capturing;
+use pending::{NOTHING, Pending};
 
 /// Room for bursts of replies and TX stamps, which share it (kernel-and-lab E1).
 pub const RECEIVE_BUFFER: usize = 8 << 20;
@@ -237,40 +240,6 @@ fn open(spec: &SocketSpec, address: Option<SocketAddr>, large: bool) -> io::Resu
         socket.bind(address)?;
     }
     Ok(socket.into_fd())
-}
-
-/// Descriptors that one request opened and further ones fetch; `None`: there is none in this
-/// place.
-#[derive(Debug, Default)]
-struct Pending(VecDeque<Option<OwnedFd>>);
-
-/// There is no descriptor in this place (ENODATA).
-const NOTHING: i32 = 61;
-
-impl Pending {
-    /// The answer to a request of a capture; `None`: it is another one.
-    fn answer(&mut self, allowed: &Allowed, bytes: &[u8]) -> Option<(Vec<u8>, Option<OwnedFd>)> {
-        let (number, request) = bytes.split_at(bytes.len().min(NUMBER));
-        let request = Request::decode(request)?;
-        let capture = allowed.capture.as_ref()?;
-        match &request {
-            Request::Capture { device } if allowed.permits(&request) => {
-                self.0.clear();
-                match capturing::open(capture, device) {
-                    Ok(opened) => self.0 = opened.into(),
-                    Err(error) => {
-                        let errno = sys::call::errno_of(&error).unwrap_or(REFUSED);
-                        return Some(([number, &errno.to_be_bytes()].concat(), None));
-                    }
-                }
-            }
-            Request::CaptureNext => {}
-            _ => return None,
-        }
-        let fd = self.0.pop_front().flatten();
-        let errno: i32 = if fd.is_some() { 0 } else { NOTHING };
-        Some(([number, &errno.to_be_bytes()].concat(), fd))
-    }
 }
 
 /// Octets of the number in front of each request and of its answer.

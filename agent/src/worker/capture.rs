@@ -14,217 +14,30 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use base::MonoNanos;
-use capture::afpacket::{self, AfPacketSource, OpenSocket};
-use capture::{AfPacketOptions, Filter, SourceError};
 use measure::passive::Options;
 use record::series::Interval;
 use record::snapshot::Health;
 
-use crate::cli::BackendArg;
 use crate::config::Capture;
-use crate::passive::live::devices::{self, Wanted};
-use crate::passive::live::source::{LiveSource, OpenedDevice, Settings};
+use crate::passive::live::source::LiveSource;
 use crate::passive::live::worker::{self, Order, Setup};
-use crate::passive::plan::usual_workers;
 
 mod collect;
+mod open;
+#[cfg(test)]
+mod tests;
 
 pub use collect::Collector;
+pub use open::{Ready, descriptors, is_wanted, open, prepare, same_sockets};
+
+use open::{device, names, workers};
 
 /// How often the flow table is walked for what the flows in it sent.
 const WALK_NS: u64 = 5_000_000_000;
-/// Whether a change needs no other sockets: the opener opens what the configuration at start
-/// says, and other backends are opened at start alone.
-pub fn same_sockets(old: &Capture, new: &Capture) -> bool {
-    let afpacket = matches!(new.backend, BackendArg::Auto | BackendArg::Afpacket);
-    let like_old = Capture {
-        group_by: old.group_by.clone(),
-        group_by_port: old.group_by_port.clone(),
-        classifier: old.classifier,
-        duplicates: old.duplicates,
-        max_flows: old.max_flows,
-        dedicated: old.dedicated,
-        ..new.clone()
-    };
-    afpacket && like_old == *old
-}
-
-/// Octets kept of each frame: the headers inside two tunnels.
-const KEPT: u32 = 256;
 /// How often a device that is gone is looked for.
 const LOOK_NS: u64 = 1_000_000_000;
 /// For so long after frames were lost or flows evicted the capture is not well.
 const RECENT_NS: u64 = 60_000_000_000;
-
-/// Threads.
-pub fn workers(config: &Capture) -> u32 {
-    config.workers.unwrap_or_else(usual_workers)
-}
-
-/// Descriptors of a group: of each worker a socket, its program and its counter.
-pub fn descriptors(config: &Capture) -> usize {
-    3 * workers(config) as usize
-}
-
-/// Whether a device is one of those that the configuration names.
-pub fn is_wanted(config: &Capture, device: &str) -> bool {
-    let there = [device.to_owned()];
-    Wanted::new(&config.interface).is_ok_and(|wanted| {
-        wanted
-            .resolve(&there, devices::is_inner)
-            .iter()
-            .any(|name| name == device)
-    })
-}
-
-fn filter(config: &Capture) -> Option<Filter> {
-    // Checked when the configuration was read.
-    let words = Some(&config.filter).filter(|words| !words.is_empty())?;
-    Filter::compile(words, &[]).ok()
-}
-
-fn settings(config: &Capture) -> Settings {
-    Settings {
-        backend: config.backend,
-        filter: filter(config),
-        filter_text: config.filter.join(" "),
-        snaplen: KEPT,
-        ring_bytes: config.ring_bytes,
-        ignore_outgoing: config.ignore_outgoing,
-        layer: config.layer,
-        xdp_mode: config.xdp_mode,
-        xdp_take: config.xdp_take,
-        workers: workers(config),
-        seed: crate::passive::seed()[0],
-    }
-}
-
-/// How many devices share the memory for rings: as many as there are now.
-fn options(settings: &Settings, config: &Capture, device: &str) -> AfPacketOptions {
-    settings.packet_options(device, names(config).map_or(1, |names| names.len()))
-}
-
-fn names(config: &Capture) -> io::Result<Vec<String>> {
-    let wanted =
-        Wanted::new(&config.interface).map_err(|failure| io::Error::other(failure.message))?;
-    Ok(wanted.resolve(&sys::device::list()?, devices::is_inner))
-}
-
-/// Opens a group on a device, by whoever calls: the opener, or the agent itself.
-///
-/// # Errors
-/// When it is not there or may not be captured.
-pub fn open(config: &Capture, device: &str) -> io::Result<Vec<Option<OwnedFd>>> {
-    let options = options(&settings(config), config, device);
-    let opened = afpacket::open(&options, workers(config)).map_err(system)?;
-    let mut all = Vec::with_capacity(descriptors(config));
-    for socket in opened.sockets {
-        all.push(Some(socket.socket));
-        all.push(socket.program);
-        all.push(socket.rejected);
-    }
-    Ok(all)
-}
-
-fn system(error: SourceError) -> io::Error {
-    match error {
-        SourceError::System { error, .. } => error,
-        other => io::Error::other(other.to_string()),
-    }
-}
-
-/// A device with what was opened of it; an error is why it was not.
-struct Prepared {
-    name: String,
-    opened: Result<OpenedDevice, String>,
-}
-
-/// Everything that needs privileges, done.
-pub struct Ready {
-    devices: Vec<Prepared>,
-    /// Why there is no device at all.
-    problem: Option<String>,
-}
-
-/// Opens every device; `open` opens groups ([`open`], or the opener).
-pub fn prepare(
-    config: &Capture,
-    open: impl Fn(&Capture, &str) -> io::Result<Vec<Option<OwnedFd>>>,
-) -> Ready {
-    let names = match names(config) {
-        Ok(names) => names,
-        Err(error) => {
-            return Ready {
-                devices: Vec::new(),
-                problem: Some(error.to_string()),
-            };
-        }
-    };
-    let devices = names
-        .into_iter()
-        .map(|name| Prepared {
-            opened: device(config, &name, &open),
-            name,
-        })
-        .collect();
-    Ready {
-        devices,
-        problem: None,
-    }
-}
-
-fn device(
-    config: &Capture,
-    name: &str,
-    open: &impl Fn(&Capture, &str) -> io::Result<Vec<Option<OwnedFd>>>,
-) -> Result<OpenedDevice, String> {
-    let settings = settings(config);
-    match config.backend {
-        BackendArg::Auto | BackendArg::Afpacket => {
-            let options = options(&settings, config, name);
-            let descriptors = open(config, name).map_err(|error| said(&error))?;
-            let sources = rings(descriptors, &options, settings.workers)?;
-            Ok(OpenedDevice {
-                sources,
-                backend: "afpacket",
-                reason: "sees both directions and takes nothing from the host".to_owned(),
-                notes: Vec::new(),
-            })
-        }
-        BackendArg::Afxdp | BackendArg::Pcap => {
-            let opened = settings.open(name, 1);
-            opened.map_err(|error| format!("{error}; restart the agent as root to try again"))
-        }
-    }
-}
-
-fn said(error: &io::Error) -> String {
-    sys::call::errno_of(error).map_or_else(|| error.to_string(), crate::output::words::errno)
-}
-
-/// Rings for the sockets of a group.
-fn rings(
-    descriptors: Vec<Option<OwnedFd>>,
-    options: &AfPacketOptions,
-    workers: u32,
-) -> Result<Vec<LiveSource>, String> {
-    let mut sources = Vec::new();
-    let mut all = descriptors.into_iter();
-    while let Some(socket) = all.next() {
-        let (program, rejected) = (all.next().flatten(), all.next().flatten());
-        let socket = socket.ok_or("the opener sent no socket")?;
-        let open = OpenSocket {
-            socket,
-            program,
-            rejected,
-        };
-        let source = AfPacketSource::new(&open, options, workers);
-        sources.push(LiveSource::AfPacket(
-            source.map_err(|error| error.to_string())?,
-        ));
-    }
-    Ok(sources)
-}
 
 /// What threads and publisher tell the supervisor.
 #[derive(Debug, Default)]
@@ -467,73 +280,5 @@ impl Capturing {
             well &= thread.join().is_ok();
         }
         well
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    fn of(text: &str) -> Capture {
-        let config = Config::parse("f", &format!("[capture]\n{text}\n")).unwrap();
-        config.capture.unwrap()
-    }
-
-    #[test]
-    fn what_only_the_analysis_needs_changes_without_a_restart() {
-        let old = of("interface = 'eth0'");
-        for (text, same) in [
-            ("interface = 'eth0'\ngroup_by = ['10.0.0.0/8=vpc']", true),
-            (
-                "interface = 'eth0'\nmax_flows = 1000\nclassifier = 'tcptrace'",
-                true,
-            ),
-            (
-                "interface = 'eth0'\nduplicates = 'classify'\ndedicated = true",
-                true,
-            ),
-            ("interface = 'eth1'", false),
-            ("interface = 'eth0'\nfilter = 'tcp'", false),
-            ("interface = 'eth0'\nworkers = 3", false),
-            ("interface = 'eth0'\nring = '1M'", false),
-            ("interface = 'eth0'\nlayer = 'outer'", false),
-            ("interface = 'eth0'\nbackend = 'pcap'", false),
-        ] {
-            assert_eq!(same_sockets(&old, &of(text)), same, "{text}");
-        }
-        let xdp = of("interface = 'eth0'\nbackend = 'afxdp'");
-        assert!(!same_sockets(&xdp, &xdp.clone()));
-    }
-
-    #[test]
-    fn a_device_that_is_not_there_is_waited_for() {
-        let config = of("interface = 'nosuchdevice0'\nworkers = 2");
-        let ready = prepare(&config, |_, _| Err(io::Error::from_raw_os_error(19)));
-        let bounds = record::series::ClassicBounds::default();
-        let (mut capturing, mut collector) = Capturing::start(&config, ready, &bounds).unwrap();
-        let look = capturing.look(MonoNanos(1), |_, _| Err(io::Error::from_raw_os_error(19)));
-        let (health, detail) = look.expect("it is time");
-        assert_eq!(health, Health::Failed);
-        assert!(
-            detail.contains("nosuchdevice0: No such device (ENODEV)"),
-            "{detail}"
-        );
-        // Not again within the second.
-        assert!(
-            capturing
-                .look(MonoNanos(2), |_, _| unreachable!())
-                .is_none()
-        );
-        let snapshot = collector.snapshot();
-        assert_eq!((snapshot.frames, snapshot.intervals), (0, 1));
-        assert_eq!(snapshot.dropped.len(), capture::DropReason::COUNT);
-        assert_eq!(snapshot.groups.len(), 1);
-        assert_eq!(
-            (&*snapshot.groups[0].group, snapshot.backend),
-            ("none", "none")
-        );
-        assert!(capturing.alive());
-        assert!(capturing.stop());
     }
 }

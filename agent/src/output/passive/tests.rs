@@ -14,6 +14,7 @@ fn flow() -> FlowSummary {
         rtt_ns,
         mss: Some(1460),
         largest_packet_bytes: 1500,
+        detail: None,
     };
     FlowSummary {
         flow: FlowKey(3),

@@ -1,0 +1,64 @@
+use super::*;
+use crate::config::Config;
+
+fn of(text: &str) -> Capture {
+    let config = Config::parse("f", &format!("[capture]\n{text}\n")).unwrap();
+    config.capture.unwrap()
+}
+
+#[test]
+fn what_only_the_analysis_needs_changes_without_a_restart() {
+    let old = of("interface = 'eth0'");
+    for (text, same) in [
+        ("interface = 'eth0'\ngroup_by = ['10.0.0.0/8=vpc']", true),
+        (
+            "interface = 'eth0'\nmax_flows = 1000\nclassifier = 'tcptrace'",
+            true,
+        ),
+        (
+            "interface = 'eth0'\nduplicates = 'classify'\ndedicated = true",
+            true,
+        ),
+        ("interface = 'eth1'", false),
+        ("interface = 'eth0'\nfilter = 'tcp'", false),
+        ("interface = 'eth0'\nworkers = 3", false),
+        ("interface = 'eth0'\nring = '1M'", false),
+        ("interface = 'eth0'\nlayer = 'outer'", false),
+        ("interface = 'eth0'\nbackend = 'pcap'", false),
+    ] {
+        assert_eq!(same_sockets(&old, &of(text)), same, "{text}");
+    }
+    let xdp = of("interface = 'eth0'\nbackend = 'afxdp'");
+    assert!(!same_sockets(&xdp, &xdp.clone()));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_waited_for() {
+    let config = of("interface = 'nosuchdevice0'\nworkers = 2");
+    let ready = prepare(&config, |_, _| Err(io::Error::from_raw_os_error(19)));
+    let bounds = record::series::ClassicBounds::default();
+    let (mut capturing, mut collector) = Capturing::start(&config, ready, &bounds).unwrap();
+    let look = capturing.look(MonoNanos(1), |_, _| Err(io::Error::from_raw_os_error(19)));
+    let (health, detail) = look.expect("it is time");
+    assert_eq!(health, Health::Failed);
+    assert!(
+        detail.contains("nosuchdevice0: No such device (ENODEV)"),
+        "{detail}"
+    );
+    // Not again within the second.
+    assert!(
+        capturing
+            .look(MonoNanos(2), |_, _| unreachable!())
+            .is_none()
+    );
+    let snapshot = collector.snapshot();
+    assert_eq!((snapshot.frames, snapshot.intervals), (0, 1));
+    assert_eq!(snapshot.dropped.len(), capture::DropReason::COUNT);
+    assert_eq!(snapshot.groups.len(), 1);
+    assert_eq!(
+        (&*snapshot.groups[0].group, snapshot.backend),
+        ("none", "none")
+    );
+    assert!(capturing.alive());
+    assert!(capturing.stop());
+}
