@@ -275,6 +275,8 @@ fn options(args: &CaptureArgs) -> Result<Options, Failure> {
         },
         flows,
         segments: flows.saturating_mul(2),
+        // Lines of flows have them all.
+        details: args.flows.is_some(),
         groups: groups(&args.group_by, &args.group_by_port)?,
         ..Options::new(super::seed())
     })

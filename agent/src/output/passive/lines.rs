@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use base::{
     FlowEnd, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, TcpClasses,
+    TcpDetail,
 };
 use measure::passive::Groups;
 
@@ -33,6 +34,7 @@ pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups:
             "largest_packet_bytes",
             (side.packets > 0).then_some(side.largest_packet_bytes),
         );
+        detail(text, side.detail.as_ref());
         text.push('}');
     }
     // A side's estimate is of the leg to its peer.
@@ -55,6 +57,26 @@ pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups:
     text.push_str(",\"group\":");
     group(text, flow.group, groups);
     text.push('}');
+}
+
+/// What is counted of a TCP connection where it was asked for; else `null`s.
+fn detail(text: &mut String, detail: Option<&TcpDetail>) {
+    number(
+        text,
+        "retransmitted_bytes",
+        detail.map(|of| of.retransmitted_bytes),
+    );
+    let counts: [(&str, fn(&TcpDetail) -> u32); 6] = [
+        ("out_of_order", |of| of.out_of_order),
+        ("duplicate_acks", |of| of.duplicate_acks),
+        ("triple_duplicate_acks", |of| of.triple_duplicate_acks),
+        ("zero_windows", |of| of.zero_windows),
+        ("zero_window_probes", |of| of.zero_window_probes),
+        ("rtt_samples", |of| of.rtt_samples),
+    ];
+    for (key, count) in counts {
+        number(text, key, detail.map(count));
+    }
 }
 
 /// The names of a group.

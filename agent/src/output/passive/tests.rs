@@ -1,6 +1,6 @@
 use base::{
     Address, FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, SideSummary,
-    TcpClasses,
+    TcpClasses, TcpDetail,
 };
 use serde_json::{Value, json};
 
@@ -14,7 +14,11 @@ fn flow() -> FlowSummary {
         rtt_ns,
         mss: Some(1460),
         largest_packet_bytes: 1500,
-        detail: None,
+        detail: (packets == 10).then_some(TcpDetail {
+            retransmitted_bytes: 7,
+            rtt_samples: 8,
+            ..TcpDetail::default()
+        }),
     };
     FlowSummary {
         flow: FlowKey(3),
@@ -54,9 +58,15 @@ fn a_flow_is_one_line_of_json() {
         json!({
             "protocol": "tcp", "protocol_number": 6,
             "near": {"address": "10.0.0.1", "port": 40_000, "packets": 10, "bytes": 1_000,
-                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500},
+                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500,
+                "retransmitted_bytes": 7, "out_of_order": 0, "duplicate_acks": 0,
+                "triple_duplicate_acks": 0, "zero_windows": 0, "zero_window_probes": 0,
+                "rtt_samples": 8},
             "remote": {"address": "2001:db8::1", "port": 443, "packets": 20, "bytes": 30_000,
-                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500},
+                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500,
+                "retransmitted_bytes": null, "out_of_order": null, "duplicate_acks": null,
+                "triple_duplicate_acks": null, "zero_windows": null, "zero_window_probes": null,
+                "rtt_samples": null},
             // What the near end saw of its peer is the remote leg.
             "rtt": {"near_ns": null, "remote_ns": 250_000},
             "first_at": "2023-11-14T22:13:20.000000Z", "last_at": "2023-11-14T22:13:21.000000Z",
