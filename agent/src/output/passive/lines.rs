@@ -66,17 +66,13 @@ fn detail(text: &mut String, detail: Option<&TcpDetail>) {
         "retransmitted_bytes",
         detail.map(|of| of.retransmitted_bytes),
     );
-    let counts: [(&str, fn(&TcpDetail) -> u32); 6] = [
-        ("out_of_order", |of| of.out_of_order),
-        ("duplicate_acks", |of| of.duplicate_acks),
-        ("triple_duplicate_acks", |of| of.triple_duplicate_acks),
-        ("zero_windows", |of| of.zero_windows),
-        ("zero_window_probes", |of| of.zero_window_probes),
-        ("rtt_samples", |of| of.rtt_samples),
-    ];
-    for (key, count) in counts {
-        number(text, key, detail.map(count));
-    }
+    let mut count = |key, count: fn(&TcpDetail) -> u32| number(text, key, detail.map(count));
+    count("out_of_order", |of| of.out_of_order);
+    count("duplicate_acks", |of| of.duplicate_acks);
+    count("triple_duplicate_acks", |of| of.triple_duplicate_acks);
+    count("zero_windows", |of| of.zero_windows);
+    count("zero_window_probes", |of| of.zero_window_probes);
+    count("rtt_samples", |of| of.rtt_samples);
 }
 
 /// The names of a group.
