@@ -92,8 +92,8 @@ impl<M: Memory> Analyser<M> {
             }
             None => {
                 // A copy for the call, so that for all others no line is in memory.
-                let line = line;
-                self.any_tcp(frame, &line, size, place, first, emit);
+                let kept = line;
+                self.any_tcp(frame, &kept, size, place, first, emit);
             }
         }
     }
