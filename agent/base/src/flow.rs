@@ -195,6 +195,10 @@ impl Sender {
 }
 
 /// One thing that passive measurement learnt, in the order of the frames.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "handed on one at a time, never kept; and an allocation per flow is none"
+)]
 #[derive(Copy, Clone, Debug)]
 pub enum Observation {
     /// A round-trip time.
@@ -276,6 +280,25 @@ pub enum Observation {
     },
 }
 
+/// More of one end of a TCP connection, where it was asked for; by the classifier in use.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct TcpDetail {
+    /// Octets that it sent again.
+    pub retransmitted_bytes: u64,
+    /// Frames of its that were out of order.
+    pub out_of_order: u32,
+    /// Duplicate ACKs that it sent.
+    pub duplicate_acks: u32,
+    /// How often there were three of them.
+    pub triple_duplicate_acks: u32,
+    /// Frames of its that advertised no window.
+    pub zero_windows: u32,
+    /// Probes into the closed window of its peer.
+    pub zero_window_probes: u32,
+    /// Round trips of what it sent by sequence numbers.
+    pub rtt_samples: u32,
+}
+
 /// What one end of a flow sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct SideSummary {
@@ -291,6 +314,8 @@ pub struct SideSummary {
     pub mss: Option<u16>,
     /// The largest IP packet on the wire.
     pub largest_packet_bytes: u32,
+    /// TCP: more, where it was asked for.
+    pub detail: Option<TcpDetail>,
 }
 
 /// A flow as the table knows it.

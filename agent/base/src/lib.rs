@@ -21,7 +21,7 @@ pub use address::Address;
 pub use event::{Event, EventKind, Severity};
 pub use flow::{
     FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender,
-    SideSummary, TcpClass, TcpClasses,
+    SideSummary, TcpClass, TcpClasses, TcpDetail,
 };
 pub use frame::{Frame, LinkType, Passage};
 pub use memory::{Memory, PlainMemory};

@@ -58,6 +58,7 @@ impl Datagram {
             },
             mss: None,
             largest_packet_bytes: u32::from(side.largest),
+            detail: None,
         }
     }
 }

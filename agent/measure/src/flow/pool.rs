@@ -131,7 +131,7 @@ impl Pool {
     }
 
     /// The oldest of a list.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn head(&self, list: List) -> Option<&Cell> {
         let tail = self.cells.get(list.0 as usize)?;
         self.cells.get(tail.next as usize)
@@ -200,9 +200,48 @@ impl Pool {
         Some(cell)
     }
 
-    /// Visits the cells in order until `each` says stop; they may be changed but for their
-    /// order.
-    pub(crate) fn walk(&mut self, list: List, mut each: impl FnMut(&mut Cell) -> Walk) {
+    /// Takes out what ends at or before `ack`, in order, and shows each; a cell that `ack` divides
+    /// keeps its rest.
+    #[inline]
+    pub(crate) fn acknowledge(&mut self, list: &mut List, ack: u32, mut each: impl FnMut(&Cell)) {
+        if list.is_empty() {
+            return;
+        }
+        let head = self.cell(list.0).next;
+        let (mut at, mut last, mut taken) = (head, NONE, 0);
+        loop {
+            let cell = &mut self.cells[at as usize];
+            if !before(cell.first, ack) {
+                break;
+            }
+            if before(ack, cell.end) {
+                cell.first = ack;
+                break;
+            }
+            each(cell);
+            last = at;
+            taken += 1;
+            if at == list.0 {
+                break;
+            }
+            at = cell.next;
+        }
+        if taken == 0 {
+            return;
+        }
+        // Give them back as the chain that they are.
+        let next = std::mem::replace(&mut self.cells[last as usize].next, self.free);
+        self.free = head;
+        self.used -= taken;
+        if last == list.0 {
+            *list = List::EMPTY;
+        } else {
+            self.cells[list.0 as usize].next = next;
+        }
+    }
+
+    /// Visits the cells in order; they may be changed but for their order.
+    pub(crate) fn walk(&mut self, list: List, mut each: impl FnMut(&mut Cell)) {
         if list.is_empty() {
             return;
         }
@@ -211,7 +250,8 @@ impl Pool {
             let last = at == list.0;
             let cell = &mut self.cells[at as usize];
             let next = cell.next;
-            if matches!(each(cell), Walk::Stop) || last {
+            each(cell);
+            if last {
                 return;
             }
             at = next;
@@ -255,15 +295,6 @@ impl Pool {
     }
 }
 
-/// Whether to go on.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Walk {
-    /// To the next cell.
-    On,
-    /// No farther.
-    Stop,
-}
-
 /// Sequence comparison modulo 2^32 (RFC 9293 section 3.4).
 #[inline]
 pub(crate) const fn before(a: u32, b: u32) -> bool {
@@ -282,7 +313,6 @@ mod tests {
         let mut found = Vec::new();
         pool.walk(list, |cell| {
             found.push((cell.first, cell.end));
-            Walk::On
         });
         found
     }

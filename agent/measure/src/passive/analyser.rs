@@ -66,6 +66,7 @@ impl<M: Memory> Analyser<M> {
                 classifier: options.classifier,
                 no_sample: [0; tcp::NoSample::COUNT],
                 repeats: tcp::Repeats::new(),
+                details: lifecycle::details(&options, &memory),
             },
             datagrams: DatagramCounters::new(),
             recent: Recent::new(),
@@ -110,10 +111,10 @@ impl<M: Memory> Analyser<M> {
 
     /// Every flow in the table.
     pub fn flows(&self) -> impl Iterator<Item = FlowSummary> {
-        let table = &self.table;
+        let (table, shared) = (&self.table, &self.shared);
         table
             .places()
-            .map(|place| table.record(place).summary(place))
+            .map(|place| lifecycle::summary(table.record(place), shared, place))
     }
 
     /// Without traffic time does not pass: lets flows go whose time is over.

@@ -61,6 +61,9 @@ pub struct Options {
     pub idle_ns: u64,
     /// The same while only one end was seen, in ns.
     pub unanswered_ns: u64,
+    /// Counts more of each TCP connection ([`base::TcpDetail`]), in memory of its own: 104
+    /// octets a flow. tcptrace's definitions need it in any case.
+    pub details: bool,
     /// How flows are grouped.
     pub groups: Groups,
     /// Ports of QUIC servers beside 443.
@@ -83,6 +86,7 @@ impl Options {
             segments: 1 << 18,
             idle_ns: 300_000_000_000,
             unanswered_ns: 30_000_000_000,
+            details: false,
             groups: Groups::default(),
             quic_ports: Vec::new(),
             stamp_ports: Vec::new(),
@@ -95,5 +99,15 @@ impl Options {
     pub const fn bytes(&self) -> u64 {
         crate::flow::table::Table::bytes(self.flows)
             + self.segments as u64 * size_of::<crate::flow::pool::Cell>() as u64
+            + self.detailed() as u64 * size_of::<tcp::Detail>() as u64
+    }
+
+    /// For how many flows there are details.
+    const fn detailed(&self) -> u32 {
+        if self.details || matches!(self.classifier, Classifier::Tcptrace) {
+            self.flows
+        } else {
+            0
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! How flows come and go.
 
-use base::{FlowEnd, FlowKey, Frame, Memory, Observation, Passage, Sender, WallNanos};
+use base::{FlowEnd, FlowKey, FlowSummary, Frame, Memory, Observation, Passage, Sender, WallNanos};
 use wire::decode::{TcpHeader, Transport};
 
 use super::batch::Opening;
@@ -12,7 +12,7 @@ use crate::flow::table::{Inserted, Located};
 use crate::flow::wheel::Due;
 use crate::passive::Options;
 use crate::passive::datagram::{DatagramState, Kind, Ports};
-use crate::passive::tcp::TcpFlow;
+use crate::passive::tcp::{Detail, Shared, TcpFlow};
 
 /// The IP protocol.
 const TCP: u8 = 6;
@@ -84,6 +84,7 @@ impl<M: Memory> Analyser<M> {
             }
         };
         self.counters.flows += 1;
+        self.shared.begin(place);
         self.table
             .record_mut(place)
             .begin(frame.at, near_is_higher, group, body);
@@ -120,7 +121,7 @@ impl<M: Memory> Analyser<M> {
             });
         }
         self.counters.ended[end.index()] += 1;
-        let summary = record.summary(place);
+        let summary = summary(record, &self.shared, place);
         emit(number, Observation::Ended { summary, end });
     }
 
@@ -159,11 +160,28 @@ impl<M: Memory> Analyser<M> {
                 });
             }
             counters.ended[end.index()] += 1;
-            let summary = record.summary(place);
+            let summary = summary(record, shared, place);
             emit(number, Observation::Ended { summary, end });
             Due::Remove
         });
     }
+}
+
+/// Room for details, if anybody wants them.
+pub(super) fn details(options: &Options, memory: &impl Memory) -> Option<Box<[Detail]>> {
+    let count = options.detailed() as usize;
+    (count > 0).then(|| base::memory::filled(memory, count, Detail::default()))
+}
+
+/// A flow for people and files, with its details if there are any.
+pub(super) fn summary(record: &Record, shared: &Shared, place: u32) -> FlowSummary {
+    let mut summary = record.summary(place);
+    if let (Body::Tcp(_), Some(details)) = (&record.body, &shared.details)
+        && let Some(detail) = details.get(place as usize)
+    {
+        detail.complete(&mut summary.sides);
+    }
+    summary
 }
 
 /// How a flow will end, and how long it may be quiet.

@@ -76,7 +76,7 @@ impl<M: Memory> Analyser<M> {
             len: line.payload_len,
             at: frame.at,
         };
-        match flow.plain(&mut self.shared, sender, &segment) {
+        match flow.plain(&mut self.shared, place, sender, &segment) {
             Some(None) => {
                 record.last_ns = frame.at.0;
                 flow.count(sender, size.bytes, size.segments, size.packet_bytes);

@@ -40,7 +40,11 @@ impl<M: Memory> Analyser<M> {
         if !self.find_ports(&mut packet, frame) {
             return;
         }
-        let (key, from_higher) = batch::key(&packet);
+        let (key, mut from_higher) = batch::key(&packet);
+        // A host that pings itself: only the kind of message tells the ends apart.
+        if let Transport::Echo { reply: true, .. } = packet.transport {
+            from_higher |= packet.source == packet.destination;
+        }
         // A first fragment has its TCP header.
         if let Transport::Tcp(tcp) = packet.transport {
             batch.put(key, Line::new(&packet, at, from_higher, tcp), true);

@@ -6,6 +6,7 @@
 //! ([`tcptrace`]); round trips and places of losses do not depend on that choice.
 
 mod classify;
+mod detail;
 mod outstanding;
 mod plain;
 mod repeats;
@@ -16,8 +17,10 @@ use base::{Leg, LossPlace, RttMethod, Sender, TcpClass, TcpClasses};
 use wire::decode::TcpHeader;
 
 pub(crate) use classify::Segment;
+pub(crate) use detail::Detail;
+use detail::Repeat;
 pub(crate) use outstanding::Ack;
-use outstanding::Finding;
+use outstanding::{Finding, Overlap};
 pub(crate) use repeats::Repeats;
 use state::Notes;
 pub(crate) use state::TcpFlow;
@@ -57,6 +60,24 @@ pub(crate) struct Shared {
     pub(crate) classifier: Classifier,
     pub(crate) no_sample: [u64; NoSample::COUNT],
     pub(crate) repeats: Repeats,
+    /// By place; `None`: nobody asked.
+    pub(crate) details: Option<Box<[Detail]>>,
+}
+
+impl Shared {
+    /// Whether an end acknowledges the most that it ever did once more, which may be a
+    /// duplicate by tcptrace's definitions although older ACKs came between.
+    #[cold]
+    fn is_repeat(&mut self, place: u32, sender: Sender, tcp: &TcpHeader) -> bool {
+        of_place(&mut self.details, place).is_some_and(|detail| detail.is_highest(sender, tcp.ack))
+    }
+
+    /// A flow begins at a place.
+    pub(crate) fn begin(&mut self, place: u32) {
+        if let Some(detail) = of_place(&mut self.details, place) {
+            *detail = Detail::default();
+        }
+    }
 }
 
 /// What a SYN means for a record that exists.
@@ -76,11 +97,15 @@ impl TcpFlow {
     pub(crate) fn plain(
         &mut self,
         shared: &mut Shared,
+        flow: u32,
         sender: Sender,
         segment: &Segment<'_>,
     ) -> Option<Option<Ack>> {
-        plain::is_plain(self, sender, segment)
-            .then(|| plain::take(self, &mut shared.pool, sender, segment))
+        let detailed = shared.details.is_some();
+        let news = self.sides[sender.index()].last_ack != segment.tcp.ack;
+        let plain = plain::is_plain(self, sender, segment)
+            && !(detailed && news && shared.is_repeat(flow, sender, segment.tcp));
+        plain.then(|| plain::take(self, &mut shared.pool, sender, segment))
     }
 
     /// What the ACK of a plain segment shows.
@@ -97,10 +122,19 @@ impl TcpFlow {
             pool,
             no_sample,
             repeats,
+            details,
             ..
         } = shared;
-        let mut find = |finding| sort(finding, flow, no_sample, repeats, show);
-        outstanding::acknowledge(self, pool, sender, ack, &mut find);
+        let mut detail = of_place(details, flow);
+        let mut find = |finding| {
+            sample(&mut detail, &finding);
+            sort(finding, flow, no_sample, repeats, show);
+        };
+        let exact = outstanding::acknowledge(self, pool, sender, ack, &mut find);
+        if let Some(detail) = detail {
+            let sent = self.sides[sender.index()].next_seq;
+            detail.acknowledged(sender, ack.to, sent, exact);
+        }
     }
 
     /// Any segment. `initial_rtt_ns` is the record's, `flow` its place; the classes come back,
@@ -126,8 +160,10 @@ impl TcpFlow {
             pool,
             no_sample,
             repeats,
-            ..
+            details,
+            classifier,
         } = shared;
+        let mut detail = of_place(details, flow);
         if tcp.options & TcpHeader::DSACK != 0 && repeats.take(flow, tcp.sack.0) {
             outstanding::duplicate_sack(self, sender, &mut |finding| {
                 if let Finding::Loss(sender, place, segments) = finding {
@@ -135,10 +171,12 @@ impl TcpFlow {
                 }
             });
         }
-        let mut find = |finding| sort(finding, flow, no_sample, repeats, show);
-        if tcp.has(TcpHeader::ACK) {
-            outstanding::acknowledge(self, pool, sender, Ack::of(segment), &mut find);
-        }
+        let mut find = |finding| {
+            sample(&mut detail, &finding);
+            sort(finding, flow, no_sample, repeats, show);
+        };
+        let exact = tcp.has(TcpHeader::ACK)
+            && outstanding::acknowledge(self, pool, sender, Ack::of(segment), &mut find);
         let overlap = outstanding::sent(
             self,
             pool,
@@ -148,15 +186,75 @@ impl TcpFlow {
             *initial_rtt_ns,
             &mut find,
         );
-        let shown = match shared.classifier {
-            Classifier::Tshark => classes,
-            Classifier::Tcptrace => tcptrace::classify(self, sender, segment, overlap),
+        let shown = match detail {
+            Some(detail) => self.detailed(
+                detail,
+                *classifier,
+                sender,
+                segment,
+                classes,
+                exact,
+                overlap,
+            ),
+            None => classes,
         };
         classify::remember(self, sender, segment, classes);
         if tcp.options & TcpHeader::TIMESTAMPS != 0 {
             self.sides[sender.index()].tsval = tcp.tsval;
         }
         shown
+    }
+
+    /// The classes of a segment by the classifier in use, and all that is counted of them.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one segment and what was found out"
+    )]
+    #[cold]
+    fn detailed(
+        &self,
+        detail: &mut Detail,
+        classifier: Classifier,
+        sender: Sender,
+        segment: &Segment<'_>,
+        classes: TcpClasses,
+        exact: bool,
+        overlap: Overlap,
+    ) -> TcpClasses {
+        let tcp = segment.tcp;
+        detail.first(sender, tcp.seq);
+        let ack = if !tcp.has(TcpHeader::ACK) {
+            Repeat::No
+        } else if detail.is_highest(sender, tcp.ack) {
+            detail.repeat(self, sender, segment)
+        } else {
+            let sent = detail::later(self.sides[sender.index()].next_seq, segment.end());
+            detail.acknowledged(sender, tcp.ack, sent, exact);
+            Repeat::No
+        };
+        let probe = tcptrace::is_probe(self, sender, segment);
+        let (repeated, late) = if probe {
+            (0, false)
+        } else {
+            detail.seen(self, sender, segment, overlap)
+        };
+        let (classes, triple) = match classifier {
+            Classifier::Tshark => {
+                let second = self.notes[sender.index()].dup_acks == 2;
+                (classes, second && classes.contains(TcpClass::DuplicateAck))
+            }
+            Classifier::Tcptrace => {
+                let found = tcptrace::Found {
+                    repeated,
+                    late,
+                    ack,
+                };
+                let classes = tcptrace::classify(self, sender, segment, found);
+                (classes, ack == Repeat::Triple)
+            }
+        };
+        detail.count(sender, classes, repeated, triple);
+        classes
     }
 
     /// The handshake's last ACK: the time since the latest SYN, both legs; 0 if this is not
@@ -195,6 +293,22 @@ impl TcpFlow {
     /// Whether both ends have said that they are done.
     pub(crate) const fn is_closed(&self, tcp: &TcpHeader) -> bool {
         tcp.has(TcpHeader::RST) || (self.notes[0].has(Notes::FIN) && self.notes[1].has(Notes::FIN))
+    }
+}
+
+#[inline]
+fn of_place(details: &mut Option<Box<[Detail]>>, place: u32) -> Option<&mut Detail> {
+    details.as_mut()?.get_mut(place as usize)
+}
+
+/// Counts a round trip by sequence numbers.
+#[inline]
+fn sample(detail: &mut Option<&mut Detail>, finding: &Finding) {
+    if let (Some(detail), Finding::Rtt(RttMethod::Sequence, leg, _)) = (detail, finding) {
+        detail.sample(match leg {
+            Leg::Remote => Sender::Near,
+            Leg::Near => Sender::Remote,
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use wire::decode::TcpHeader;
 
 use super::classify::Segment;
 use super::state::{Notes, Side, TcpFlow};
-use crate::flow::pool::{Cell, Pool, Walk, before};
+use crate::flow::pool::{Cell, Pool, before};
 
 /// A handshake that took longer is not one.
 const LONGEST_HANDSHAKE_NS: i64 = 75_000_000_000;
@@ -48,10 +48,10 @@ pub(super) enum Finding {
 /// How a segment lies over what its end sent before.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Overlap {
-    /// Some of its octets were sent before.
-    pub(super) repeats: bool,
-    /// Some of its octets fill a hole.
-    pub(super) fills: bool,
+    /// Octets that fill holes.
+    pub(super) holes: u32,
+    /// The first octet does.
+    pub(super) fills_first: bool,
 }
 
 /// An acknowledgement.
@@ -77,7 +77,7 @@ impl Ack {
     }
 }
 
-/// What an ACK says about the other end's segments.
+/// What an ACK says about the other end's segments. Says whether it is of the end of one.
 #[inline]
 pub(super) fn acknowledge(
     flow: &mut TcpFlow,
@@ -85,43 +85,26 @@ pub(super) fn acknowledge(
     sender: Sender,
     ack: Ack,
     find: &mut impl FnMut(Finding),
-) {
+) -> bool {
     let peer = sender.other();
-    let list = flow.sides[peer.index()].outstanding;
-    let Some(head) = pool.head(list) else { return };
-    if !before(head.first, ack.to) {
-        return;
-    }
-    let mut list = list;
-    let echo = ack.echo;
+    let p = peer.index();
+    let mut list = flow.sides[p].outstanding;
     let leg = peer.leg_to_peer();
+    let largest = u32::from(flow.sides[p].largest);
     let mut echoed = false;
     let mut smoothed = None;
     let mut first = true;
-    while let Some(head) = pool.head(list) {
-        if !before(head.first, ack.to) {
-            break;
-        }
-        if before(ack.to, head.end) {
-            // Part of a segment (a merged frame): the rest keeps its time.
-            pool.walk(list, |cell| {
-                cell.first = ack.to;
-                Walk::Stop
-            });
-            break;
-        }
-        let Some(cell) = pool.pop(&mut list) else {
-            break;
-        };
+    let (mut full, mut exact) = (false, false);
+    pool.acknowledge(&mut list, ack.to, |cell| {
         if cell.is(Cell::HOLE) {
-            find(missed(&flow.sides[peer.index()], peer, &cell));
-            continue;
+            find(missed(&flow.sides[p], peer, cell));
+            return;
         }
         let age = cell.at.until(ack.at);
         if age < 0 {
             find(Finding::ClockBack);
         } else {
-            if let Some(echo) = echo
+            if let Some(echo) = ack.echo
                 && cell.is(Cell::FIRST_OF_TICK)
                 && cell.tsval == echo
                 && !echoed
@@ -131,6 +114,7 @@ pub(super) fn acknowledge(
                 smoothed = Some(age as u64);
             }
             if cell.end == ack.to {
+                exact = true;
                 if cell.repeats > 0 {
                     find(Finding::Ambiguous);
                 } else if cell.is(Cell::AFTER_LOSS) {
@@ -140,7 +124,7 @@ pub(super) fn acknowledge(
                     if cell.is(Cell::SYN) && age <= LONGEST_HANDSHAKE_NS {
                         find(Finding::Rtt(RttMethod::Handshake, leg, age as u64));
                     }
-                    if echo.is_none() {
+                    if ack.echo.is_none() {
                         smoothed = Some(age as u64);
                     }
                 }
@@ -153,28 +137,28 @@ pub(super) fn acknowledge(
             }
         }
         if cell.repeats > 0 {
-            let needless = match echo {
+            let needless = match ack.echo {
                 // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier
                 // copy had arrived. It is of the segment that moved the ACK: the first one.
                 Some(echo) => first && before(echo, cell.tsval),
                 // The answer came sooner than the path allows.
-                None => age < i64::from(flow.sides[peer.index()].rtt_ns / 2),
+                None => age < i64::from(flow.sides[p].rtt_ns / 2),
             };
-            settle(flow, peer, &cell, needless, find);
+            settle(flow, peer, cell, needless, find);
         }
         first = false;
-        let side = &flow.sides[peer.index()];
-        let octets = cell.end.wrapping_sub(cell.first);
         // Headers are 40 to 100 octets.
-        if octets.saturating_add(100) >= u32::from(side.largest) {
-            flow.notes[peer.index()].set(Notes::FULL_PASSES, true);
-        }
-    }
-    let side = &mut flow.sides[peer.index()];
+        full |= cell.end.wrapping_sub(cell.first).saturating_add(100) >= largest;
+    });
+    let side = &mut flow.sides[p];
     side.outstanding = list;
     if let Some(ns) = smoothed {
         side.smooth(ns);
     }
+    if full {
+        flow.notes[p].set(Notes::FULL_PASSES, true);
+    }
+    exact
 }
 
 /// Whether this is the SYN-ACK of a SYN that carried data, and of some of that data (RFC 7413
@@ -249,10 +233,7 @@ pub(super) fn sent(
     // A segment into a closed window is a probe, and nobody acknowledges one as data. And
     // where the other direction is not captured there is nothing to wait for.
     if !syn && (!peer_seen || flow.sides[o].window == 0) {
-        return Overlap {
-            repeats: flow.notes[s].has(Notes::SEQ) && before(tcp.seq, flow.sides[s].next_seq),
-            fills: false,
-        };
+        return Overlap::default();
     }
     let side = &mut flow.sides[s];
     let stamped = tcp.options & TcpHeader::TIMESTAMPS != 0;
@@ -346,7 +327,6 @@ fn synchronise(flow: &mut TcpFlow, pool: &mut Pool, sender: Sender, cell: Cell) 
     if answered {
         pool.walk(flow.sides[o].outstanding, |other| {
             other.flags &= !Cell::SYN;
-            Walk::On
         });
     }
     let acked = flow.acked(sender);
@@ -376,6 +356,7 @@ fn again(
     pool.split(&mut list, new.first);
     pool.split(&mut list, new.end);
     let dup_acks = flow.notes[sender.other().index()].dup_acks;
+    let mut overlap = Overlap::default();
     let mut repeated = false;
     let mut filled = None;
     let mut stuck = false;
@@ -390,17 +371,19 @@ fn again(
                 // The rest of a segment that was cut is counted with the first part.
                 let rest = cell.is(Cell::REST) && new.end.wrapping_sub(new.first) <= SHORTEST_REST;
                 filled.get_or_insert((cell.at.until(now), rest));
+                overlap.holes += cell.end.wrapping_sub(cell.first);
+                overlap.fills_first |= !before(new.first, cell.first);
                 cell.flags = cell.flags & !Cell::HOLE | Cell::FILLED;
             } else {
                 repeated = true;
                 cell.repeats = cell.repeats.saturating_add(1);
                 stuck = cell.repeats == 2 && cell.end == new.end;
             }
-            cell.flags = cell.flags & !Cell::FIRST_OF_TICK | new.flags;
+            // Nothing before it was sent later than this.
+            cell.flags = cell.flags & !(Cell::FIRST_OF_TICK | Cell::AFTER_LOSS) | new.flags;
             cell.at = new.at;
             cell.tsval = new.tsval;
         }
-        Walk::On
     });
     flow.sides[s].outstanding = list;
     if let Some((age, false)) = filled {
@@ -437,10 +420,7 @@ fn again(
         let acked = flow.acked(sender);
         wait(pool, &mut flow.sides[s], rest, acked);
     }
-    Overlap {
-        repeats: repeated || filled.is_none(),
-        fills: filled.is_some(),
-    }
+    overlap
 }
 
 /// The whole round trip as far as it is known, in ns: the handshake's, or the two legs' if

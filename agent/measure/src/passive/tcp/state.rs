@@ -194,6 +194,7 @@ impl TcpFlow {
             rtt_ns: (side.rtt_ns > 0).then_some(side.rtt_ns),
             mss: (side.mss > 0).then_some(side.mss),
             largest_packet_bytes: u32::from(side.largest),
+            detail: None,
         }
     }
 

@@ -4,47 +4,49 @@ use base::{Sender, TcpClass, TcpClasses};
 use wire::decode::TcpHeader;
 
 use super::classify::Segment;
-use super::outstanding::Overlap;
+use super::detail::Repeat;
 use super::state::{Notes, TcpFlow};
+
+/// What was found out about a segment.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Found {
+    /// Octets that were sent before.
+    pub(super) repeated: u32,
+    /// It fills a hole before what was sent.
+    pub(super) late: bool,
+    pub(super) ack: Repeat,
+}
+
+/// Whether a segment goes into a closed window, by what the other end said last.
+pub(super) fn is_probe(flow: &TcpFlow, sender: Sender, segment: &Segment<'_>) -> bool {
+    let o = sender.other().index();
+    let closed = flow.notes[o].has(Notes::SEQ) && flow.sides[o].window == 0;
+    segment.space() > 0 && closed && !segment.tcp.has(TcpHeader::SYN)
+}
 
 /// The classes of a segment; the state is as before it.
 pub(super) fn classify(
     flow: &TcpFlow,
     sender: Sender,
     segment: &Segment<'_>,
-    overlap: Overlap,
+    found: Found,
 ) -> TcpClasses {
-    let (s, o) = (sender.index(), sender.other().index());
-    let (fwd, rev) = (&flow.sides[s], &flow.sides[o]);
-    let (mine, theirs) = (&flow.notes[s], &flow.notes[o]);
     let tcp = segment.tcp;
     let mut classes = TcpClasses::NONE;
-    if tcp.has(TcpHeader::ACK) && tcp.window == 0 {
+    if tcp.has(TcpHeader::ACK) && !tcp.any(TcpHeader::RST) && tcp.window == 0 {
         classes.insert(TcpClass::ZeroWindow);
     }
-    let closed = theirs.has(Notes::SEQ) && rev.window == 0 && !tcp.has(TcpHeader::SYN);
-    if segment.space() > 0 {
-        if closed {
-            classes.insert(TcpClass::ZeroWindowProbe);
-        } else {
-            if overlap.repeats {
-                classes.insert(TcpClass::Retransmission);
-            }
-            if overlap.fills {
-                classes.insert(TcpClass::OutOfOrder);
-            }
+    if is_probe(flow, sender, segment) {
+        classes.insert(TcpClass::ZeroWindowProbe);
+    } else {
+        if found.repeated > 0 {
+            classes.insert(TcpClass::Retransmission);
+        }
+        if found.late {
+            classes.insert(TcpClass::OutOfOrder);
         }
     }
-    // BSD's rule: the same pure ACK again while there is something to acknowledge.
-    let control = tcp.any(TcpHeader::SYN | TcpHeader::FIN | TcpHeader::RST);
-    if segment.len == 0
-        && !control
-        && mine.has(Notes::ACK)
-        && tcp.ack == fwd.last_ack
-        && tcp.window == fwd.window
-        && theirs.has(Notes::SEQ)
-        && rev.next_seq != tcp.ack
-    {
+    if found.ack != Repeat::No {
         classes.insert(TcpClass::DuplicateAck);
     }
     classes

@@ -5,7 +5,7 @@ use base::{PlainMemory, WallNanos};
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::pool::{Cell, List, Walk};
+use crate::flow::pool::{Cell, List};
 
 #[derive(Copy, Clone, Debug)]
 enum Kind {
@@ -251,6 +251,7 @@ impl Side {
                 classifier,
                 no_sample: [0; NoSample::COUNT],
                 repeats: Repeats::new(),
+                details: Some(vec![Detail::default(); 4].into()),
             },
             initial_rtt_ns: 0,
             short,
@@ -272,7 +273,7 @@ impl Side {
         let mut show = |one| shown.push(one);
         let (shared, flow) = (&mut self.shared, &mut self.flow);
         let plain = if self.short {
-            flow.plain(shared, sender, &segment)
+            flow.plain(shared, 3, sender, &segment)
         } else {
             None
         };
@@ -295,9 +296,17 @@ impl Side {
             side.outstanding = List::EMPTY;
         }
         format!(
-            "{classes:?} {shown:?} {flow:?} {} {:?} {lists}",
-            self.initial_rtt_ns, self.shared.no_sample
+            "{classes:?} {shown:?} {flow:?} {} {:?} {:?} {lists}",
+            self.initial_rtt_ns,
+            self.shared.no_sample,
+            self.counts()
         )
+    }
+
+    /// Details are kept up lazily; what is counted is the same.
+    fn counts(&self) -> Option<[base::TcpDetail; 2]> {
+        let details = self.shared.details.as_ref()?;
+        Some(details[3].sides.map(|side| side.counts))
     }
 
     fn lists(&mut self) -> String {
@@ -315,7 +324,6 @@ impl Side {
                     ..
                 } = cell;
                 cells.push(format!("{first} {end} {tsval} {at:?} {repeats} {flags}"));
-                Walk::On
             });
         }
         assert_eq!(self.shared.pool.exhausted, 0);
