@@ -61,7 +61,7 @@ pub struct Options {
     pub idle_ns: u64,
     /// The same while only one end was seen, in ns.
     pub unanswered_ns: u64,
-    /// Counts more of each TCP connection ([`base::TcpDetail`]), in memory of its own: 104
+    /// Counts more of each TCP connection ([`base::TcpDetail`]), in memory of its own: 112
     /// octets a flow. tcptrace's definitions need it in any case.
     pub details: bool,
     /// How flows are grouped.

@@ -14,6 +14,8 @@ pub(crate) struct Detail {
     pub(super) sides: [Side; 2],
 }
 
+const _: () = assert!(size_of::<Detail>() == 112);
+
 /// One end's.
 #[derive(Copy, Clone, Default, Debug)]
 pub(super) struct Side {
