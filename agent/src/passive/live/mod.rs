@@ -83,7 +83,6 @@ pub fn run(plan: &Plan, typed: &[String], assertions: &[Assertion]) -> anyhow::R
     let settings = Settings {
         backend: plan.backend,
         filter,
-        filter_text: plan.filter.join(" "),
         snaplen: kept(plan),
         ring_bytes: plan.ring_bytes,
         ignore_outgoing: plan.ignore_outgoing,

@@ -64,16 +64,22 @@ impl<'o> Shown<'o> {
     /// # Errors
     /// When it cannot be written.
     pub fn first_lines(&self) -> io::Result<()> {
+        let text = finish::first_lines(self.origin);
         if !self.plan.show.is_text() {
-            return Ok(());
+            // As tcpdump: whoever reads the document waits for this line to know that it
+            // captures.
+            return io::stderr().write_all(text.as_bytes());
         }
-        finish::say(self.plan, &finish::first_lines(self.origin))
+        finish::say(self.plan, &text)
     }
 
-    /// A line for people, told with the next tick.
+    /// A line for people, told with the next tick; beside documents at once.
     pub fn note(&mut self, line: &str) {
         if self.plan.show.is_text() {
             self.notes.push_str(line);
+        } else {
+            // It is in the document too, as a number.
+            let _ = io::stderr().write_all(line.as_bytes());
         }
     }
 

@@ -20,9 +20,9 @@ pub enum LiveSource {
     AfPacket(AfPacketSource),
     /// All queues of a device.
     AfXdp(AfXdpSource),
-    /// libpcap.
+    /// libpcap. The filter runs here: the kernel's side of libpcap's own counts nothing.
     #[cfg(feature = "pcap")]
-    Pcap(capture::LibpcapSource),
+    Pcap(capture::Filtered<capture::LibpcapSource>),
 }
 
 impl LiveSource {
@@ -75,8 +75,6 @@ pub struct Settings {
     pub backend: BackendArg,
     /// The filter.
     pub filter: Option<Filter>,
-    /// Its words, for libpcap.
-    pub filter_text: String,
     /// Octets that are kept of each frame.
     pub snaplen: u32,
     /// Octets of all rings together.
@@ -209,7 +207,8 @@ impl Settings {
     #[cfg(feature = "pcap")]
     fn pcap(&self, device: &str, why: &str) -> Result<OpenedDevice, SourceError> {
         let ring = usize::try_from(self.ring_bytes).unwrap_or(0);
-        let source = capture::LibpcapSource::open(device, &self.filter_text, self.snaplen, ring)?;
+        let source = capture::LibpcapSource::open(device, "", self.snaplen, ring)?;
+        let source = capture::Filtered::new(source, self.filter.clone());
         Ok(OpenedDevice {
             sources: vec![LiveSource::Pcap(source)],
             backend: "pcap",

@@ -62,7 +62,6 @@ fn settings(config: &Capture) -> Settings {
     Settings {
         backend: config.backend,
         filter: filter(config),
-        filter_text: config.filter.join(" "),
         snaplen: KEPT,
         ring_bytes: config.ring_bytes,
         ignore_outgoing: config.ignore_outgoing,
