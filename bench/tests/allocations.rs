@@ -155,7 +155,7 @@ fn the_analyser_allocates_nothing_for_any_capture() {
 
 /// A frame without payload from one of very many sources.
 fn fill(frame: &mut [u8; 54], number: u32) {
-    let tcp = number % 2 == 0;
+    let tcp = number.is_multiple_of(2);
     frame.fill(0);
     frame[12..14].copy_from_slice(&[8, 0]);
     frame[14] = 0x45;

@@ -166,6 +166,8 @@ fn ethernet(vlan: Option<u16>, packet: &[u8]) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub(crate) struct Captured {
     pub(crate) octets: Vec<u8>,
+    /// Octets of the frame that were not captured.
+    pub(crate) cut: u32,
     pub(crate) at_ns: u64,
     pub(crate) segment_bytes: u16,
     pub(crate) passage: Passage,
@@ -176,7 +178,7 @@ impl Captured {
     pub(crate) fn frame(&self) -> Frame<'_> {
         Frame {
             bytes: &self.octets,
-            original_len: self.octets.len() as u32,
+            original_len: self.octets.len() as u32 + self.cut,
             at: WallNanos(self.at_ns),
             segment_bytes: self.segment_bytes,
             link: self.link,
@@ -240,6 +242,7 @@ impl Talk {
         let at = self.frames.len();
         self.frames.push(Captured {
             octets: ethernet(vlan, packet),
+            cut: 0,
             at_ns: self.now_ns,
             segment_bytes: 0,
             passage: Passage::Unknown,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use base::{Leg, LinkType, Passage, RttMethod};
-use measure::passive::Options;
+use measure::passive::{Classifier, Duplicates, Options};
 
 use crate::frames::{Captured, analyse, options};
 
@@ -35,6 +35,7 @@ pub(crate) fn read(name: &str) -> Option<Vec<Captured>> {
         let captured = u32_at(at + 8) as usize;
         frames.push(Captured {
             octets: file[at + 16..][..captured].to_vec(),
+            cut: u32_at(at + 12) - captured as u32,
             at_ns: u64::from(u32_at(at)) * 1_000_000_000 + u64::from(u32_at(at + 4)) * unit,
             segment_bytes: 0,
             passage: Passage::Unknown,
@@ -167,4 +168,65 @@ fn an_impossible_order_gives_no_handshake() {
     };
     let near = rtts(name, RttMethod::Handshake, Leg::Near).expect("the same file");
     assert_eq!((remote.len(), near.len()), (0, 0));
+}
+
+#[test]
+fn counts_are_those_of_tcptrace() {
+    // tcptrace 6.6.7, `-n -l -r`: what each end sent, the one that opened first; packets and
+    // octets sent again, out of order, duplicate ACKs, triples, windows of 0, probes, samples.
+    // (It prints duplicate ACKs beside the end that they are about.)
+    type Counts = [u64; 8];
+    let all: [(&str, [Counts; 2]); 5] = [
+        (
+            "zeek_tcp_retransmit-fast009.pcap",
+            [[0, 0, 0, 0, 0, 0, 0, 2], [3, 4290, 0, 0, 0, 0, 0, 1]],
+        ),
+        (
+            "zeek_tcp_ssh-dups.pcap",
+            [
+                [74, 11_117, 0, 96, 32, 0, 0, 1],
+                [92, 12_821, 0, 24, 7, 0, 0, 1],
+            ],
+        ),
+        (
+            "zeek_tcp_timestamp.pcap",
+            [[0, 0, 0, 1, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 183]],
+        ),
+        (
+            "zeek_tcp_handshake-reorder.pcap",
+            // The end that answers was captured first.
+            [[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 4]],
+        ),
+        (
+            "sv_syn_retransmit_with_ts.pcap",
+            [[1, 1, 0, 54, 2, 0, 0, 2], [18, 26_064, 0, 0, 0, 0, 0, 10]],
+        ),
+    ];
+    for (name, wanted) in all {
+        let Some(frames) = read(name) else { return };
+        let with = Options {
+            classifier: Classifier::Tcptrace,
+            duplicates: Duplicates::Classify,
+            segments: 4096,
+            ..options(100)
+        };
+        let said = analyse(with, &frames);
+        let [(_, flow)] = said.ended()[..] else {
+            panic!("{name}: {:?}", said.ended());
+        };
+        let counts = flow.sides.map(|side| {
+            let detail = side.detail.expect("tcptrace needs it");
+            [
+                u64::from(side.retransmissions),
+                detail.retransmitted_bytes,
+                u64::from(detail.out_of_order),
+                u64::from(detail.duplicate_acks),
+                u64::from(detail.triple_duplicate_acks),
+                u64::from(detail.zero_windows),
+                u64::from(detail.zero_window_probes),
+                u64::from(detail.rtt_samples),
+            ]
+        });
+        assert_eq!(counts, wanted, "{name}");
+    }
 }
