@@ -73,9 +73,15 @@ impl LoadError {
                         && !line.starts_with("processed ")
                         && !line.starts_with("verification time")
                 });
+                // The verifier's answer to what only a privileged program may do.
+                let hint = match io_error.raw_os_error() {
+                    Some(libc::EACCES) => "; it needs CAP_PERFMON beside CAP_BPF",
+                    _ => "",
+                };
+                let tail = tail.unwrap_or("no reason given");
                 Self::Refused {
                     program,
-                    reason: format!("{io_error}: {}", tail.unwrap_or("no reason given")),
+                    reason: format!("{io_error}: {tail}{hint}"),
                 }
             }
             ProgramError::LoadError { io_error, .. } => Self::System {

@@ -22,6 +22,10 @@ const POLL_FRAMES: usize = 256;
 /// How long the kernel may collect frames before it shows them.
 const RETIRE_MS: i32 = 10;
 
+const EPERM: i32 = 1;
+const ENODEV: i32 = 19;
+const ENETDOWN: i32 = 100;
+
 /// A device, opened by libpcap.
 pub struct LibpcapSource {
     device: String,
@@ -135,11 +139,24 @@ impl LibpcapSource {
     }
 }
 
-/// libpcap says why in words, not in numbers.
+/// libpcap says why in words (pcap-linux.c), not in numbers; those that somebody acts on are
+/// numbers again.
 fn said(error: pcap::Error) -> io::Error {
-    match error {
-        pcap::Error::PcapError(message) => io::Error::other(message),
-        other => io::Error::other(other.to_string()),
+    let message = match error {
+        pcap::Error::PcapError(message) => message,
+        other => other.to_string(),
+    };
+    let known = [
+        ("not permitted", EPERM),
+        ("ermission", EPERM),
+        ("disappeared", ENODEV),
+        ("No such device", ENODEV),
+        ("interface went down", ENETDOWN),
+        ("is not up", ENETDOWN),
+    ];
+    match known.iter().find(|(words, _)| message.contains(words)) {
+        Some((_, number)) => io::Error::from_raw_os_error(*number),
+        None => io::Error::other(message),
     }
 }
 

@@ -243,7 +243,7 @@ pub fn errno(error: &SourceError) -> Option<i32> {
 pub fn refused(error: &SourceError, device: &str) -> Failure {
     match errno(error) {
         Some(EPERM | EACCES) => Failure::privilege(format!(
-            "cannot capture on {device}: {}; needs CAP_NET_RAW (and CAP_BPF and CAP_NET_ADMIN for filters in the kernel and AF_XDP): run as root, or setcap cap_net_raw,cap_net_admin,cap_bpf+ep on the binary",
+            "cannot capture on {device}: {}; needs CAP_NET_RAW (and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN for filters in the kernel and AF_XDP): run as root, or setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon+ep on the binary",
             words::errno(errno(error).unwrap_or(0))
         )),
         Some(ENODEV) => Failure::usage(format!(

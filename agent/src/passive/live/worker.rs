@@ -247,6 +247,10 @@ impl<D: Values> Worker<D> {
             }
             self.round(Duration::from_nanos(next_tick.since(now)));
         }
+        // What came back since the last tick has frames too.
+        while let Ok(order) = orders.try_recv() {
+            self.obey(order);
+        }
         self.end();
     }
 

@@ -122,7 +122,12 @@ fn frame_of<'b>(
     let link_at = usize::from(u16_in(header, 24));
     let network_at = usize::from(u16_in(header, 26));
     let link = link_of(u16_in(header, FRAME_HEADER + 8));
-    let sent = header.last() == Some(&libc::PACKET_OUTGOING);
+    let passage = match header.last() {
+        Some(&libc::PACKET_OUTGOING) => Passage::Sent,
+        // For neither end (promiscuous mode, a copy for a capture): as if read from a file.
+        Some(&libc::PACKET_OTHERHOST) => Passage::Unknown,
+        _ => Passage::Received,
+    };
 
     let bytes = rest.get(link_at..link_at.checked_add(captured)?)?;
     let segment_bytes = if vnet {
@@ -149,10 +154,6 @@ fn frame_of<'b>(
         at: WallNanos(seconds * 1_000_000_000 + nanos),
         segment_bytes,
         link,
-        passage: if sent {
-            Passage::Sent
-        } else {
-            Passage::Received
-        },
+        passage,
     })
 }
