@@ -40,6 +40,19 @@ fn a_syn_sent_twice_gives_no_handshake() {
 }
 
 #[test]
+fn what_is_sent_over_a_syn_makes_its_answer_ambiguous() {
+    let mut talk = Talk::v4();
+    talk.tcp(0, segment(SYN, 1000, 0, 0));
+    talk.wait_us(300_000);
+    talk.tcp(0, segment(FIN, 1000, 0, 0));
+    talk.wait_us(10_000);
+    talk.tcp(1, segment(SYN | ACK, 5000, 1001, 0));
+    let said = analyse(options(10), &talk.frames);
+    assert_eq!(said.rtts(RttMethod::Handshake), []);
+    assert_eq!(said.rtts(RttMethod::Sequence), []);
+}
+
+#[test]
 fn a_captured_order_that_cannot_be_gives_no_handshake() {
     // The SYN-ACK, and 260 µs later its SYN.
     let mut talk = Talk::v4();

@@ -230,9 +230,11 @@ pub(super) fn sent(
     let syn = tcp.has(TcpHeader::SYN);
     let theirs = &flow.notes[o];
     let peer_seen = theirs.has(Notes::SEQ);
+    // What lies over a SYN that waits makes its answer ambiguous.
+    let over_syn = before(tcp.seq, flow.sides[s].next_seq) && !flow.sides[s].outstanding.is_empty();
     // A segment into a closed window is a probe, and nobody acknowledges one as data. And
     // where the other direction is not captured there is nothing to wait for.
-    if !syn && (!peer_seen || flow.sides[o].window == 0) {
+    if !syn && (!(peer_seen || over_syn) || (peer_seen && flow.sides[o].window == 0)) {
         return Overlap::default();
     }
     let side = &mut flow.sides[s];
