@@ -11,6 +11,10 @@ mod accuracy;
 mod capture_afpacket;
 #[path = "lab/capture_afxdp.rs"]
 mod capture_afxdp;
+#[path = "lab/capture_equal.rs"]
+mod capture_equal;
+#[path = "lab/capture_survives.rs"]
+mod capture_survives;
 #[path = "lab/cleanup.rs"]
 mod cleanup;
 #[path = "lab/cli.rs"]
@@ -71,6 +75,8 @@ fn main() -> ExitCode {
         capture_afpacket::trials,
         cli::trials,
         capture_afxdp::trials,
+        capture_equal::trials,
+        capture_survives::trials,
     ];
     let trials = registry.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

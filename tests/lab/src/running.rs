@@ -194,8 +194,16 @@ impl Running {
     /// # Errors
     /// When that is closed.
     pub fn write(&mut self, text: &str) -> Result<()> {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// As [`Running::write`], of anything; returns when all is in the pipe.
+    ///
+    /// # Errors
+    /// When that is closed.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let stdin = self.stdin.as_mut().context("standard input is closed")?;
-        stdin.write_all(text.as_bytes())?;
+        stdin.write_all(bytes)?;
         Ok(stdin.flush()?)
     }
 
