@@ -2,10 +2,12 @@
 //! and no frame without an account.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use ebpf::generator::{Generator, Plan};
 use lab::relay::{Delay, Impairment, RelayConfig};
 use lab::tcp::{Place, Scenario, Stack, Traffic};
 use lab::traffic::{replay, send_frames, udp_frame};
@@ -30,12 +32,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     for backend in ["afpacket", "afxdp", "pcap"] {
         let name = format!("equal::{backend}_accounts_for_every_frame");
         trials.push(trial(&name, missing, move || accounts(backend)));
+        let name = format!("equal::{backend}_accounts_for_a_flood_of_frames");
+        trials.push(trial(&name, missing, move || flood(backend)));
     }
     trials
 }
 
 pub(super) const DEVICE: &str = "eth0";
 const MS: u64 = 1_000_000;
+/// Nothing comes any more after so long.
+const QUIET: Duration = Duration::from_millis(50);
 /// RTT medians by AF_XDP may differ by so much from those by the packet socket. Its times are
 /// taken by a program in the device's poll and not when the frame is queued for that, and in
 /// this trial by another device, to which each frame is sent after the first: some
@@ -475,6 +481,67 @@ fn account(a: &Host, b: &Host, backend: &str, overload: bool, filter: &str) -> R
         ensure!(document["decode"]["arp"] == arrived / 10, "{document}");
     }
     Ok(())
+}
+
+/// Frames as fast as the kernel makes them, while they are read: rings overflow and empty all
+/// the time.
+fn flood(backend: &'static str) -> Result<()> {
+    const FRAMES: u32 = 1_000_000;
+    let lab = Lab::new()?;
+    let a = lab.host("a")?;
+    let b = listener(&lab, &a, "eth0", 0xb0)?;
+    // Without it, or an XDP program, a veth takes no frames of XDP. It merges none of these.
+    b.run("ethtool", &["-K", DEVICE, "gro", "on"])?;
+    let take = if backend == "afxdp" {
+        "--xdp-take all"
+    } else {
+        ""
+    };
+    let words = format!("--json --duration 60 --ring 256K {take}");
+    let running = capture(&b, backend, &words)?;
+    let before = reached(&b, backend)?;
+    let plan = Plan {
+        from: [2, 0, 0, 0, 0, 0xa1],
+        to: [2, 0, 0, 0, 0, 0xa2],
+        source: Ipv4Addr::new(172, 16, 0, 1),
+        destination: Ipv4Addr::new(192, 0, 2, 2),
+        port: 443,
+        frame_bytes: 96,
+        flows: 100_000,
+        rate: None,
+    };
+    let index = a.run("cat", &["/sys/class/net/eth0/ifindex"])?;
+    let index = index.trim().parse()?;
+    let made = a.namespace().run(|| -> Result<u64> {
+        let mut generator = Generator::load(&plan)?;
+        generator.run(index, FRAMES)?;
+        Ok(generator.sent()?)
+    })??;
+    handed_up()?;
+    // The device's own queue has no counter: until nothing moves.
+    let mut arrived = reached(&b, backend)? - before;
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        std::thread::sleep(QUIET);
+        let now = reached(&b, backend)? - before;
+        if now == arrived {
+            break;
+        }
+        arrived = now;
+        ensure!(Instant::now() < limit, "frames do not end");
+    }
+    let document = document(&running.stop("INT", PATIENCE)?)?;
+    let drops = &document["capture_drops"];
+    let frames = number(&document, "frames")?;
+    ensure!(
+        frames + sum(drops)? == arrived && arrived <= made,
+        "{made} made, {arrived} arrived: {frames} analysed, {drops}"
+    );
+    ensure!(
+        frames > 1_000 && document["tcp"]["segments"] == frames,
+        "{document}"
+    );
+    adds_up(&document)
 }
 
 /// A pcap file of these, with microseconds.
