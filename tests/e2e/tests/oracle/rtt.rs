@@ -39,10 +39,20 @@ const PARTLY_SEEN: &[(&str, &str)] = &[
 ];
 
 /// Captures that tcptrace misreads, and why.
-const MISREAD: &[(&str, &str)] = &[(
-    "zeek_ipv6-http-atomic-frag.pcap",
-    "it reads an IPv6 fragment header as one of TCP",
-)];
+const MISREAD: &[(&str, &str)] = &[
+    (
+        "zeek_ipv6-http-atomic-frag.pcap",
+        "it reads an IPv6 fragment header as one of TCP",
+    ),
+    (
+        "zeek_tcp_fin_retransmission.pcap",
+        "it takes the SYN-ACK behind a FIN for another connection",
+    ),
+    (
+        "zeek_tcp_reassembly.pcap",
+        "of frames shorter than their IP length it counts the length; we, as tshark, the octets",
+    ),
+];
 
 /// Samples that tshark does not have, and why: capture, frame, ns.
 const ONLY_OURS: &[(&str, u64, u64, &str)] = &[(
