@@ -256,7 +256,14 @@ fn flood() -> Result<()> {
     adds_up(&document)?;
     let flows = &document["flows"];
     let [seen, active, evicted] = ["seen", "active", "evicted"].map(|key| flows[key].as_u64());
-    ensure!(seen == Some(u64::from(ROUNDS * SYNS + 1)), "{flows}");
+    // Next to never: no place, and nothing to evict where it would have to be.
+    let refused = number(&document["unmeasured"], "table_full")?;
+    let all = u64::from(ROUNDS * SYNS + 1);
+    ensure!(
+        seen.map(|seen| seen + refused) == Some(all),
+        "{flows}, {refused} refused"
+    );
+    ensure!(refused <= 10, "{refused} refused");
     ensure!(active <= Some(1_000), "{flows}");
     ensure!(
         active
@@ -351,14 +358,21 @@ fn memory() -> Result<()> {
     let document = document(&running.finish(PATIENCE)?)?;
     ensure!(document["frames"] == 2 * FLOWS, "{document}");
     let flows = &document["flows"];
-    ensure!(flows["seen"] == FLOWS, "{flows}");
+    let seen = number(flows, "seen")?;
+    // Once in 6e7 flows: both buckets of a flow are empty while no place is free.
+    let refused = number(&document["unmeasured"], "table_full")?;
+    ensure!(
+        seen <= u64::from(FLOWS) && seen + refused >= u64::from(FLOWS) && refused <= 20,
+        "{flows}, {refused} frames refused"
+    );
     ensure!(number(flows, "active")? <= CAPACITY, "{flows}");
     ensure!(
-        number(flows, "active")? + number(flows, "evicted")? == u64::from(FLOWS),
+        number(flows, "active")? + number(flows, "evicted")? == seen,
         "{flows}"
     );
+    // The kernel's own sums per processor may be some pages behind.
     ensure!(
-        early > 0 && late - early <= GROWTH,
+        early > 0 && late.saturating_sub(early) <= GROWTH,
         "{early} octets after {EARLY} flows, {late} after {FLOWS}"
     );
     let bound = 192 * CAPACITY + SEGMENTS + BASE;
