@@ -256,7 +256,7 @@ fn flood() -> Result<()> {
     adds_up(&document)?;
     let flows = &document["flows"];
     let [seen, active, evicted] = ["seen", "active", "evicted"].map(|key| flows[key].as_u64());
-    // Next to never: no place, and nothing to evict where it would have to be.
+    // A full table refuses a flow whose buckets are both empty; that must be rare.
     let refused = number(&document["unmeasured"], "table_full")?;
     let all = u64::from(ROUNDS * SYNS + 1);
     ensure!(
@@ -359,7 +359,7 @@ fn memory() -> Result<()> {
     ensure!(document["frames"] == 2 * FLOWS, "{document}");
     let flows = &document["flows"];
     let seen = number(flows, "seen")?;
-    // Once in 6e7 flows: both buckets of a flow are empty while no place is free.
+    // A full table refuses a flow whose buckets are both empty; that must be rare.
     let refused = number(&document["unmeasured"], "table_full")?;
     ensure!(
         seen <= u64::from(FLOWS) && seen + refused >= u64::from(FLOWS) && refused <= 20,
