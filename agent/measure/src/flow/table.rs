@@ -291,7 +291,8 @@ impl Table {
         Inserted::At(place)
     }
 
-    /// The one to go: of a few of the key's own buckets the one that is worth least. `None` if both are empty while no place is free: a small table only.
+    /// The one to go: of a few of the key's own buckets the one that is worth least; of the next
+    /// bucket that has any, should both be empty. `None`: no flow is in.
     fn victim(&self, first: usize, second: usize, hash: u32) -> Option<u32> {
         // Their records are read at once: misses overlap.
         let taken = |bucket: usize| self.buckets[bucket].taken(hash);
@@ -299,6 +300,10 @@ impl Table {
             .chain(taken(second))
             .take(SAMPLED)
             .min_by_key(|place| self.record(*place).worth())
+            .or_else(|| {
+                let behind = self.buckets[first..].iter().chain(&self.buckets[..first]);
+                behind.flat_map(|bucket| bucket.taken(hash)).next()
+            })
     }
 
     /// Gives the record of `victim` to another flow. The place keeps its link, so that it

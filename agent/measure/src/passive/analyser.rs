@@ -236,7 +236,7 @@ impl<M: Memory> Analyser<M> {
                 break;
             };
             let opening = if batch.is_tcp[slot] {
-                Opening::Tcp(&line.tcp)
+                Opening::Tcp(&line.tcp, line.tunnelled)
             } else {
                 Opening::Other(&batch.others[slot])
             };
@@ -264,7 +264,7 @@ impl<M: Memory> Analyser<M> {
                 }
             };
             match opening {
-                Opening::Tcp(_) => {
+                Opening::Tcp(..) => {
                     let changes = self.table.changes();
                     self.nearby.put(key, place, changes);
                     self.queued_tcp(frame, line, place, first, emit);

@@ -234,6 +234,35 @@ fn the_capture_knows_who_is_near() {
     }
 }
 
+/// A frame as a traffic mirror sends it: in VXLAN (RFC 7348) to a third host.
+fn mirrored(inner: &[u8]) -> Vec<u8> {
+    let udp = 8 + 8 + inner.len();
+    let mut outer = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, 8, 0];
+    outer.extend([0x45, 0]);
+    outer.extend((20 + udp as u16).to_be_bytes());
+    outer.extend([0, 7, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+    outer.extend(50_000_u16.to_be_bytes());
+    outer.extend(4789_u16.to_be_bytes());
+    outer.extend((udp as u16).to_be_bytes());
+    outer.extend([0, 0, 8, 0, 0, 0, 0, 0, 5, 0]);
+    outer.extend(inner);
+    outer
+}
+
+#[test]
+fn what_a_mirror_sends_here_is_not_of_this_host() {
+    let mut talk = Talk::v4();
+    talk.handshake();
+    for frame in &mut talk.frames {
+        frame.octets = mirrored(&frame.octets);
+        frame.passage = Passage::Received;
+    }
+    let said = analyse(options(10), &talk.frames);
+    let flow = said.ended()[0].1;
+    assert_eq!(flow.ends[0].0.ip(), talk.ends[0].ip());
+    assert_eq!(said.rtts(RttMethod::Handshake).len(), 2);
+}
+
 #[test]
 fn a_tag_in_one_direction_only_makes_no_second_flow() {
     let mut talk = Talk::v4();

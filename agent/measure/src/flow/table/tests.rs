@@ -265,3 +265,45 @@ fn a_large_table_fills_to_its_capacity_before_it_evicts() {
         model.batch(n);
     }
 }
+
+/// Every flow of a full table in six of eight buckets, and one that belongs into the others.
+#[test]
+fn a_full_table_always_has_one_to_go() {
+    let capacity = 72;
+    let mut table = Table::new(capacity, SEED, &PlainMemory);
+    assert_eq!(table.buckets.len(), 8);
+    let mut newcomer = None;
+    for number in 0..60_000 {
+        let key = key(number);
+        let mut located = [Located::NOWHERE];
+        table.locate(&[key], &mut located, &PlainMemory);
+        let (first, second) = table.homes(located[0].hash);
+        if first >= 6 && second >= 6 {
+            newcomer = Some((key, located[0]));
+        }
+        if first < 6 && second < 6 && table.used < capacity {
+            // Some find their two buckets full of others: they stay out.
+            if let Inserted::At(place) = table.insert(key, located[0]) {
+                table.records[place as usize].begin(
+                    WallNanos(u64::from(number)),
+                    false,
+                    GroupKey(0),
+                    Body::Tcp(TcpFlow::NEW),
+                );
+            }
+        }
+    }
+    assert_eq!(table.used, capacity);
+    let (key, located) = newcomer.expect("a key of the last two buckets");
+    let Inserted::Full {
+        victim: Some(victim),
+    } = table.insert(key, located)
+    else {
+        panic!("a full table refuses a flow");
+    };
+    assert!(table.replace(victim, key, located));
+    assert_eq!(
+        table.find(&key, located, table.changes().wrapping_sub(1)),
+        Some(victim)
+    );
+}

@@ -44,11 +44,14 @@ pub(super) struct Line {
     pub(super) at: u8,
     /// Whether its source is the key's higher end.
     pub(super) from_higher: bool,
+    /// Whether it came out of a tunnel.
+    pub(super) tunnelled: bool,
 }
 
 /// The packet that may begin a flow.
 pub(super) enum Opening<'a> {
-    Tcp(&'a TcpHeader),
+    /// Its header, and whether it came out of a tunnel.
+    Tcp(&'a TcpHeader, bool),
     Other(&'a Packet),
 }
 
@@ -72,6 +75,7 @@ impl Line {
             // A batch has fewer than 256 frames.
             at: at as u8,
             from_higher,
+            tunnelled: packet.flags.has(PacketFlags::TUNNELLED),
         }
     }
 
@@ -127,6 +131,7 @@ impl Line {
         ttl: 0,
         at: 0,
         from_higher: false,
+        tunnelled: false,
     };
 }
 

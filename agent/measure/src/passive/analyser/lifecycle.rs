@@ -1,7 +1,7 @@
 //! How flows come and go.
 
 use base::{FlowEnd, FlowKey, FlowSummary, Frame, Memory, Observation, Passage, Sender, WallNanos};
-use wire::decode::{TcpHeader, Transport};
+use wire::decode::{PacketFlags, TcpHeader, Transport};
 
 use super::batch::Opening;
 use super::{Analyser, observation};
@@ -71,7 +71,7 @@ impl<M: Memory> Analyser<M> {
         };
         let group = self.options.groups.of(near, remote);
         let body = match opening {
-            Opening::Tcp(_) => Body::Tcp(TcpFlow::NEW),
+            Opening::Tcp(..) => Body::Tcp(TcpFlow::NEW),
             // A later fragment whose flow is gone: what follows is segments.
             Opening::Other(packet) if packet.protocol == TCP => Body::Tcp(TcpFlow::NEW),
             Opening::Other(packet) => {
@@ -203,12 +203,17 @@ fn life(record: &mut Record, options: &Options) -> (FlowEnd, u64) {
 
 /// Whether the packet that begins a flow comes from the near end.
 fn source_is_near(frame: &Frame<'_>, opening: &Opening<'_>) -> bool {
+    let tunnelled = match opening {
+        Opening::Tcp(_, tunnelled) => *tunnelled,
+        Opening::Other(packet) => packet.flags.has(PacketFlags::TUNNELLED),
+    };
     match frame.passage {
-        Passage::Sent => true,
-        Passage::Received => false,
+        // A mirror's tunnel arrives here whichever way went what is in it.
+        Passage::Sent if !tunnelled => true,
+        Passage::Received if !tunnelled => false,
         // The initiator is near, and an answer is not from it.
-        Passage::Unknown => match opening {
-            Opening::Tcp(tcp) => !tcp.has(TcpHeader::SYN | TcpHeader::ACK),
+        _ => match opening {
+            Opening::Tcp(tcp, _) => !tcp.has(TcpHeader::SYN | TcpHeader::ACK),
             Opening::Other(packet) => {
                 !matches!(packet.transport, Transport::Echo { reply: true, .. })
             }

@@ -113,7 +113,7 @@ impl<M: Memory> Analyser<M> {
         let number = first + u64::from(line.at);
         let anew = tcp.any(TcpHeader::SYN) && self.begins_anew(place, line.from_higher, tcp);
         if anew {
-            let opening = Opening::Tcp(tcp);
+            let opening = Opening::Tcp(tcp, line.tunnelled);
             self.reuse(place, frame, &opening, line.from_higher, number, emit);
         }
         let record = self.table.record_mut(place);
