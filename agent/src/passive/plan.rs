@@ -1,6 +1,8 @@
 //! From what was typed to what will be done: every rule about the options of `capture` is
 //! here, one function each, with an error of one line. Nothing is opened.
 
+mod files;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -113,6 +115,12 @@ pub fn plan(args: &CaptureArgs, terminal: bool) -> Result<Plan, Failure> {
         named_for_afxdp(devices)?;
     }
     let write = write(args)?;
+    files::apart(&[
+        ("-r", args.read.as_deref()),
+        ("-w", args.write.as_deref()),
+        ("--flows", args.flows.as_deref()),
+        ("--records", args.records.as_deref()),
+    ])?;
     let mut plan = Plan {
         backend: args.backend,
         filter: args.filter.clone(),

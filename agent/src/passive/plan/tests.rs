@@ -61,6 +61,25 @@ fn what_is_shown_and_when_a_run_ends_by_itself() {
 }
 
 #[test]
+fn no_file_is_two_things() {
+    let says = |line: &str| planned(line, false).expect_err(line).to_string();
+    // Cargo runs tests in the package's folder.
+    let said = says("-r Cargo.toml -w ./src/../Cargo.toml");
+    assert!(said.contains("-r and -w name one file"), "{said}");
+    let said = says("-i lo -w new.pcap --flows ./new.pcap");
+    assert!(said.contains("-w and --flows name one file"), "{said}");
+    let said = says("-r Cargo.toml --flows new --records new");
+    assert!(said.contains("--flows and --records"), "{said}");
+    for line in [
+        "-r - -w -",
+        "-i lo --flows /dev/null --records /dev/null",
+        "-r Cargo.toml -w new.pcap --flows new.json",
+    ] {
+        planned(line, false).expect(line);
+    }
+}
+
+#[test]
 fn options_reach_the_analyser() {
     let of = |line| planned(line, false).expect(line).options;
     let plan = of("-r f");
