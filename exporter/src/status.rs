@@ -238,7 +238,7 @@ pub fn status(snapshot: &Snapshot) -> Value {
             "az_id": text(&snapshot.source.az_id),
         },
         "healthy": problems.is_empty(),
-        "ready": snapshot.not_ready.is_empty(),
+        "ready": snapshot.unready().next().is_none(),
         "problems": problems,
         "components": components,
         "config": {

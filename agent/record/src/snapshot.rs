@@ -57,6 +57,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Why the agent does not measure as configured: not yet, or a part of it failed.
+    pub fn unready(&self) -> impl Iterator<Item = String> {
+        let failed = self
+            .components
+            .iter()
+            .filter(|component| component.health == Health::Failed)
+            .map(|component| format!("{} is failed: {}", component.name, component.detail));
+        self.not_ready.iter().cloned().chain(failed)
+    }
+
     /// Before the first tick: nothing measured, not ready.
     #[must_use]
     pub fn starting(build: BuildInfo, now: WallNanos) -> Self {

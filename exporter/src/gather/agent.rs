@@ -37,7 +37,7 @@ fn identity(gather: &mut Gather<'_, '_>) {
         &[],
         seconds(config.last_success_at.0),
     );
-    gather.number(table::READY, &[], flag(snapshot.not_ready.is_empty()));
+    gather.number(table::READY, &[], flag(snapshot.unready().next().is_none()));
     for component in &snapshot.components {
         let healthy = flag(component.health == Health::Healthy);
         gather.number(table::COMPONENT_HEALTHY, &[component.name], healthy);

@@ -169,7 +169,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let mut reasons = app.newest().not_ready.clone();
+    let mut reasons: Vec<String> = app.newest().unready().collect();
     reasons.extend(app.stale());
     verdict(&reasons, "ready\n")
 }

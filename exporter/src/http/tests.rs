@@ -149,6 +149,17 @@ fn readiness_follows_the_snapshot() {
         .snapshots
         .send_replace(Arc::new(sample::two_targets()));
     assert_eq!(running.text("/readyz").0, 200);
+    // A part that failed does not measure as configured.
+    let mut snapshot = sample::two_targets();
+    snapshot.components.push(record::snapshot::Component {
+        name: "capture",
+        health: record::snapshot::Health::Failed,
+        detail: "eth1 is gone".to_owned(),
+        since: base::WallNanos(1),
+    });
+    running.snapshots.send_replace(Arc::new(snapshot));
+    let reason = "capture is failed: eth1 is gone\n".to_owned();
+    assert_eq!(running.text("/readyz"), (503, reason));
 }
 
 #[test]
