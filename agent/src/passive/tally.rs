@@ -141,6 +141,7 @@ impl Tally {
             active: standing.flows,
             top: top.sorted(),
             span: self.span,
+            watched_ns: None,
             written: self.written,
             intervals: self.intervals,
             interruptions: 0,

@@ -45,6 +45,8 @@ pub struct Report<'a> {
     pub top: Vec<FlowSummary>,
     /// The first and the last frame.
     pub span: Option<(WallNanos, WallNanos)>,
+    /// How long a device was watched, in ns; `None`: a file.
+    pub watched_ns: Option<u64>,
     /// What became of frames that were to be written.
     pub written: Option<Written>,
     /// Intervals, and those in which the capture lost frames.
@@ -63,11 +65,12 @@ pub struct Intervals {
 }
 
 impl Report<'_> {
-    /// Time from the first to the last frame.
+    /// How long was captured: of a file the time from the first to the last frame.
     #[must_use]
     pub fn duration_ns(&self) -> Option<u64> {
-        self.span
-            .map(|(first, last)| last.delta(first).max(0).cast_unsigned())
+        let between = |(first, last): (WallNanos, WallNanos)| last.delta(first).max(0);
+        self.watched_ns
+            .or_else(|| self.span.map(|span| between(span).cast_unsigned()))
     }
 
     /// Frames of all classes of retransmission.

@@ -98,9 +98,12 @@ pub fn run(plan: &Plan, typed: &[String], assertions: &[Assertion]) -> anyhow::R
     let mut merged = Merged::new(plan, capture.workers.len());
     let mut shown = Shown::new(plan, &origin);
     shown.first_lines()?;
+    let begun = mono_now();
     let ended = capture.watch(plan, &mut merged, &mut shown, &mut sinks)?;
+    let watched_ns = mono_now().since(begun);
     shown.leave()?;
-    let report = merged.report(&origin);
+    let mut report = merged.report(&origin);
+    report.watched_ns = Some(watched_ns);
     let head = Head {
         address: None,
         device: Some(origin.source_name.clone()),

@@ -107,6 +107,7 @@ impl<'o> Shown<'o> {
             self.moving = moving;
         }
         let mut report = merged.interval_report(self.origin);
+        report.watched_ns = u64::try_from(wall.delta(self.second_began)).ok();
         match self.plan.show {
             Show::Lines => {
                 let text = line(&report, wall.delta(self.second_began));
