@@ -225,7 +225,9 @@ impl TcpFlow {
         detail.first(sender, tcp.seq);
         let ack = if !tcp.has(TcpHeader::ACK) {
             Repeat::No
-        } else if detail.is_highest(sender, tcp.ack) {
+        } else if detail.is_highest(sender, tcp.ack)
+            && self.sides[sender.index()].last_ack == tcp.ack
+        {
             detail.repeat(self, sender, segment)
         } else {
             let sent = detail::later(self.sides[sender.index()].next_seq, segment.end());
