@@ -126,6 +126,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Err(_) => false,
         }
     });
+    if installed {
+        steps.command(
+            "decoding beside tshark",
+            Counts::Itself,
+            &mut beside_tshark(),
+        );
+    }
     if built {
         let mut found = Vec::new();
         if installed {
@@ -155,6 +162,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     fuzz(&mut steps, if options.long { 300 } else { 10 });
     Ok(steps.finish())
+}
+
+/// The unit tests that need tshark, which is not there while they run.
+fn beside_tshark() -> Command {
+    let mut cargo = cargo();
+    cargo.args(["test", "--locked", "--package", "netsonde-wire"]);
+    cargo.args(["--test", "decode", "--", "--ignored"]);
+    cargo
 }
 
 /// The lab tests: cargo builds them as whoever we are, root runs them.

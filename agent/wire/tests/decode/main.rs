@@ -201,7 +201,7 @@ fn equal_to_what_tshark_said() {
 }
 
 #[test]
-#[ignore = "needs tshark"]
+#[ignore = "needs tshark: cargo xtask test runs it"]
 fn equal_to_tshark_now() {
     let Some(captures) = capture::all() else {
         return;
