@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod machine;
 mod packages;
+mod report;
 mod steps;
 mod test;
 mod tools;

@@ -4,6 +4,8 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::report;
+
 /// Success or failure as an exit code.
 pub(crate) fn code(success: bool) -> ExitCode {
     if success {
@@ -27,6 +29,8 @@ struct Done {
     took: Duration,
     success: bool,
     counts: Counts,
+    /// What it said, if it failed: repeated at the end.
+    said: Vec<String>,
 }
 
 /// The steps so far.
@@ -39,9 +43,18 @@ pub(crate) struct Steps {
 impl Steps {
     /// Runs a step; returns whether it succeeded.
     pub(crate) fn run(&mut self, name: &str, counts: Counts, work: impl FnOnce() -> bool) -> bool {
+        self.step(name, counts, || (work(), Vec::new()))
+    }
+
+    fn step(
+        &mut self,
+        name: &str,
+        counts: Counts,
+        work: impl FnOnce() -> (bool, Vec<String>),
+    ) -> bool {
         println!("\n== {name}");
         let start = Instant::now();
-        let success = work();
+        let (success, said) = work();
         let took = start.elapsed();
         let verdict = if success { "done" } else { "FAILED" };
         println!("== {name}: {verdict} in {:.1} s", took.as_secs_f64());
@@ -50,6 +63,7 @@ impl Steps {
             took,
             success,
             counts,
+            said,
         });
         success
     }
@@ -62,18 +76,21 @@ impl Steps {
 
     /// Runs a command as a step.
     pub(crate) fn command(&mut self, name: &str, counts: Counts, command: &mut Command) -> bool {
-        self.run(name, counts, || match command.status() {
-            Ok(status) => status.success(),
-            Err(error) => {
-                println!("{command:?}: {error}");
-                false
-            }
+        self.step(name, counts, || match report::run(command) {
+            Ok((status, _)) if status.success() => (true, Vec::new()),
+            Ok((_, reasons)) => (false, reasons.lines()),
+            Err(error) => (false, vec![format!("{command:?}: {error}")]),
         })
     }
 
-    /// The table of times, and the verdict.
+    /// What failed and why, the table of times, and the verdict.
     pub(crate) fn finish(&self) -> ExitCode {
         println!();
+        for done in self.done.iter().filter(|done| !done.said.is_empty()) {
+            println!("== {} FAILED and said:", done.name);
+            done.said.iter().for_each(|line| println!("   {line}"));
+            println!();
+        }
         for done in &self.done {
             let verdict = if done.success { "" } else { "  FAILED" };
             println!("{:>8.1} s  {}{verdict}", done.took.as_secs_f64(), done.name);

@@ -265,6 +265,7 @@ fn fuzz(steps: &mut Steps, seconds: u32) {
             .arg(&found)
             .arg(folder.join("corpus").join(name))
             .arg("--")
+            .arg("-verbosity=0")
             .arg(format!("-max_total_time={seconds}"));
         steps.command(&format!("fuzz {name}"), Counts::AsOne, &mut fuzz);
     }
