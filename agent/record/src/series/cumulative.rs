@@ -29,12 +29,12 @@ impl Half {
         }
     }
 
-    fn increment(&mut self, slot: usize) {
+    fn increase(&mut self, slot: usize, by: u64) {
         if self.counts[slot] == 0 {
             self.occupied[slot / 64] |= 1 << (slot % 64);
             self.buckets += 1;
         }
-        self.counts[slot] += 1;
+        self.counts[slot] += by;
     }
 
     fn sparse(&self, first_index: i16) -> Buckets {
@@ -90,28 +90,44 @@ impl Cumulative {
     }
 
     /// Counts values in their buckets; the totals follow with the interval they are of.
-    /// The negative half is made at the first negative value.
     pub fn add(&mut self, values: &[i64]) {
         for value in values {
-            match self.unit.slot(value.unsigned_abs()) {
-                None => self.zero += 1,
-                Some(slot) if *value < 0 => self
-                    .negative
-                    .get_or_insert_with(|| Box::new(Half::new()))
-                    .increment(slot),
-                Some(slot) => self.positive.increment(slot),
-            }
-            // Negative values are below the first bound.
-            let magnitude = u64::try_from(*value).unwrap_or(0);
-            let place = self.bounds.partition_point(|bound| *bound < magnitude);
-            self.classic[place] += 1;
+            self.put(*value, 1);
         }
+    }
+
+    /// Counts a value that came so often (at least once). The negative half is made at the
+    /// first negative value.
+    fn put(&mut self, value: i64, times: u64) {
+        match self.unit.slot(value.unsigned_abs()) {
+            None => self.zero += times,
+            Some(slot) if value < 0 => self
+                .negative
+                .get_or_insert_with(|| Box::new(Half::new()))
+                .increase(slot, times),
+            Some(slot) => self.positive.increase(slot, times),
+        }
+        // Negative values are below the first bound.
+        let magnitude = u64::try_from(value).unwrap_or(0);
+        let place = self.bounds.partition_point(|bound| *bound < magnitude);
+        self.classic[place] += times;
     }
 
     /// Ends an interval: adds its totals and what is still in its list. What was in
     /// earlier lists was given to [`Cumulative::add`] when they were full.
     pub fn fold(&mut self, interval: &Interval) {
         self.add(interval.exact());
+        self.total(interval);
+    }
+
+    /// Adds an interval of which nothing was added before: what left its list is known as
+    /// closely as HDR holds it.
+    pub fn absorb(&mut self, interval: &Interval) {
+        interval.for_each(|value, times| self.put(value, times));
+        self.total(interval);
+    }
+
+    fn total(&mut self, interval: &Interval) {
         self.count += interval.count();
         self.sum += interval.sum();
         self.min = self.min.min(interval.min().unwrap_or(i64::MAX));

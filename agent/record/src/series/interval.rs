@@ -1,11 +1,12 @@
 //! What one series recorded since the last tick.
 //!
-//! Owned by the publisher. A low-rate series keeps the values themselves in a small
-//! preallocated list. When that is full, its values go over to HDR with 2 digits (15 KiB a
-//! half), allocated then, on the publisher's thread, and given back after a while without
-//! need; the list then takes the next ones. [`super::Series`] folds a full list into the
-//! cumulative store before, so that only readers of intervals see HDR's rounding.
-//! Exact count, sum, min and max beside.
+//! Owned by whoever records: the publisher, or a capture worker until it hands it over. A
+//! low-rate series keeps the values themselves in a small preallocated list. When that is
+//! full, its values go over to HDR with 2 digits (15 KiB a half), allocated then, on the
+//! thread that records, and given back after a while without need; the list then takes the
+//! next ones. [`super::Series::record`] folds a full list into the cumulative store before,
+//! so that only readers of intervals see HDR's rounding; an interval that is absorbed brings
+//! that rounding along. Exact count, sum, min and max beside.
 
 use hdrhistogram::Histogram;
 

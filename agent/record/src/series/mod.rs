@@ -1,8 +1,9 @@
 //! The agent's series: an interval that is folded into a cumulative store every tick.
 //!
-//! Owned by the publisher's thread alone; nothing here runs on a thread that measures, so
-//! the rare growth (first negative value, an interval that overflows its list) costs no
-//! measurement. Recorded units are ns and packets, exported ones seconds and packets.
+//! A [`Series`] is the publisher's alone. An [`Interval`] may be a capture worker's, which
+//! hands it over ([`Series::absorb`]); then the rare growth (the first value, a list that
+//! overflows) happens on the thread that measures. Recorded units are ns and packets,
+//! exported ones seconds and packets.
 
 pub mod classic;
 mod cumulative;
@@ -28,6 +29,8 @@ pub use target::TargetSeries;
 pub struct Series {
     interval: Interval,
     cumulative: Cumulative,
+    /// Whether anything came from elsewhere since the last tick.
+    absorbed: bool,
     shared: Arc<SeriesSnapshot>,
 }
 
@@ -39,6 +42,7 @@ impl Series {
         let cumulative = Cumulative::new(unit, Arc::clone(bounds.of(unit)));
         Self {
             interval: Interval::new(samples_per_tick, quantity.is_signed()),
+            absorbed: false,
             shared: Arc::new(cumulative.snapshot()),
             cumulative,
         }
@@ -52,11 +56,11 @@ impl Series {
         self.interval.record(value);
     }
 
-    /// Takes an interval that was recorded elsewhere, and ends it here.
+    /// Takes an interval that was recorded elsewhere; the next tick shows it.
     pub fn absorb(&mut self, interval: &Interval) {
         if interval.count() > 0 {
-            self.cumulative.fold(interval);
-            self.shared = Arc::new(self.cumulative.snapshot());
+            self.cumulative.absorb(interval);
+            self.absorbed = true;
         }
     }
 
@@ -68,7 +72,7 @@ impl Series {
 
     /// Folds the interval and begins the next; says whether anything had come.
     pub fn tick(&mut self) -> bool {
-        let changed = self.interval.count() > 0;
+        let changed = std::mem::take(&mut self.absorbed) || self.interval.count() > 0;
         if changed {
             self.cumulative.fold(&self.interval);
             self.shared = Arc::new(self.cumulative.snapshot());

@@ -130,6 +130,7 @@ impl Collector {
         let mut snapshot = self.base.clone();
         numbers(&mut snapshot, &counters, &drops);
         snapshot.flows_active = self.shares.iter().map(|share| share.active).sum();
+        self.of.iter_mut().for_each(Group::tick);
         snapshot.groups = (0..self.of.len()).map(|at| self.group(at)).collect();
         snapshot
     }
@@ -214,6 +215,13 @@ fn take(share: &mut Share, of: &mut [Group], bounds: &ClassicBounds, gone: &Send
 }
 
 impl Group {
+    /// Shows what was absorbed since the last time.
+    fn tick(&mut self) {
+        for series in self.rtt.iter_mut().chain(&mut self.late).flatten() {
+            series.tick();
+        }
+    }
+
     fn take(&mut self, from: &record::passive::GroupStats<Interval>, bounds: &ClassicBounds) {
         for method in RttMethod::ALL {
             for leg in Leg::ALL {

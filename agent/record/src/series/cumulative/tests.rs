@@ -174,3 +174,36 @@ fn a_sum_of_series_is_one_series_of_all_values() {
     assert_eq!(sum.as_ref(), Some(&*fill(-100..300)));
     assert_eq!(SeriesSnapshot::sum(std::iter::empty()), None);
 }
+
+/// A capture worker records straight into an interval.
+#[test]
+fn an_absorbed_interval_has_all_its_values_in_buckets() {
+    let mut series = time_series(1.0, base::Quantity::Rtt);
+    let mut interval = Interval::new(crate::series::MOST_EXACT as f64, false);
+    let mut want = vec![0u64; 34];
+    let bounds = crate::series::classic::EC2_DENSE;
+    for round in 1..=2 {
+        for step in 0..1_000_i64 {
+            // Never within HDR's rounding of a classic bound: 12, 62, 112 us and so on.
+            let value = 12_500 + step % 20 * 50_000;
+            interval.record(value);
+            let place = bounds.iter().position(|bound| value <= *bound as i64);
+            want[place.unwrap_or(33)] += 1;
+        }
+        series.absorb(&interval);
+        assert_eq!(
+            series.snapshot().count,
+            (round - 1) * 1_000,
+            "before the tick"
+        );
+        assert!(series.tick());
+        interval.clear();
+        let shared = series.snapshot();
+        let native = shared.positive.iter().map(|bucket| bucket.count);
+        assert_eq!(shared.zero + native.sum::<u64>(), shared.count);
+        assert_eq!(&*shared.classic, &want[..]);
+        assert_eq!(shared.count, round * 1_000);
+        assert_eq!(shared.sum, i128::from(round) * 1_000 * (12_500 + 475_000));
+    }
+    assert!(!series.tick());
+}
