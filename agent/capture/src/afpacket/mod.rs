@@ -3,7 +3,8 @@
 //! Owns: the rings and what they counted. Both directions are seen and nothing is taken from
 //! the host. A group's workers share out the frames by innermost flow (`packet_fanout.bpf.c`);
 //! frames that GRO merged or TSO will cut come as they are, with the size of their segments.
-//! An outermost VLAN tag is not in the frame: the kernel takes it out.
+//! An outermost VLAN tag, which the kernel takes out, is put back before a frame is lent;
+//! filters see the frame without it, the tag beside, as those of tcpdump do on a device.
 //!
 //! Seen = lent + filtered + ring full, exactly. A socket of all devices (`any`) is a raw one
 //! too, not a cooked one: each frame says what it begins with, after the type of its device;
@@ -231,7 +232,7 @@ impl Source for AfPacketSource {
     fn poll(
         &mut self,
         wait: Duration,
-        mut lend: impl FnMut(&[Frame<'_>]),
+        lend: impl FnMut(&[Frame<'_>]),
     ) -> Result<Polled, SourceError> {
         if !self.ring.is_ready()
             && let Some(answer) = self.wait(wait)?
@@ -242,23 +243,15 @@ impl Source for AfPacketSource {
             let lent = self.ring.lend::<BATCH>(LIMIT, lend);
             return Ok(polled(lent));
         };
-        let (mut passed, mut refused) = (0, 0);
-        self.ring.lend::<BATCH>(LIMIT, |frames| {
-            let mut kept = [Frame::ethernet(&[], WallNanos(0)); BATCH];
-            let mut count = 0;
-            let wanted = frames.iter().filter(|frame| filter.matches(frame));
-            for (place, frame) in kept.iter_mut().zip(wanted) {
-                *place = *frame;
-                count += 1;
-            }
-            refused += (frames.len() - count) as u64;
-            passed += count;
-            if let Some(kept) = kept.get(..count).filter(|kept| !kept.is_empty()) {
-                lend(kept);
-            }
-        });
+        let mut refused = 0;
+        let wanted = |frame: &Frame<'_>, tag| {
+            let matched = filter.matches_beside(frame, tag);
+            refused += u64::from(!matched);
+            matched
+        };
+        let lent = self.ring.lend_wanted::<BATCH>(LIMIT, wanted, lend);
         self.refused += refused;
-        Ok(polled(passed))
+        Ok(polled(lent))
     }
 
     fn drops(&mut self) -> Result<Drops, SourceError> {

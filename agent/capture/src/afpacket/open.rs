@@ -76,6 +76,7 @@ impl AfPacketOptions {
             blocks: (share / block_bytes).max(2),
             retire_ms: self.retire_ms.max(1),
             vnet_header: self.vnet_header,
+            cut: self.snaplen.max(1),
         }
     }
 

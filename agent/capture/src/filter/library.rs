@@ -5,9 +5,6 @@ use pcap::{Capture, Linktype};
 use super::Slot;
 use super::program::{Instruction, Program};
 
-/// What libpcap says of an expression that no frame can match.
-pub(super) const NOTHING: &str = "expression rejects all packets";
-
 /// The DLT number of a slot.
 const fn dlt(slot: Slot) -> i32 {
     match slot {

@@ -8,11 +8,14 @@
 //!
 //! As with tcpdump, a filter looks at the outermost packet, a tagged frame matches only
 //! after `vlan`, `and` and `or` bind equally from left to right, and names of hosts are
-//! looked up when the filter is compiled (by libpcap only).
+//! looked up when the filter is compiled (by libpcap only). In live frames of a packet socket
+//! the outermost VLAN tag is beside the frame and not in it, for the kernel's filters as for
+//! ours ([`Filter::program`]): there a tagged frame matches without `vlan` too.
 
 mod filtered;
 #[cfg(feature = "pcap")]
 mod library;
+mod outer;
 mod program;
 mod subset;
 #[cfg(test)]
@@ -56,6 +59,8 @@ pub struct Filter {
     built_in: bool,
     /// By [`Slot`].
     programs: [Option<Program>; Slot::COUNT],
+    /// Of Ethernet frames whose outermost VLAN tag is beside them; `None`: as of others.
+    beside: Option<Program>,
 }
 
 base::closed_list! {
@@ -108,6 +113,9 @@ impl Slot {
     }
 }
 
+/// What libpcap says of an expression that no frame can match.
+const NOTHING: &str = "expression rejects all packets";
+
 /// Compiles for one link type.
 type Compiler = fn(&str, Slot) -> Result<Program, String>;
 
@@ -126,7 +134,7 @@ impl Filter {
             // An expression that libpcap cannot do and the subset can is not known; should
             // there be one, it is no reason to refuse it. What no frame can match is.
             if let Err(error) = &first
-                && !error.to_string().contains(library::NOTHING)
+                && !error.to_string().contains(NOTHING)
                 && let Ok(filter) = Self::with(&text, links, true, subset::compile)
             {
                 return Ok(filter);
@@ -152,11 +160,12 @@ impl Filter {
         compiler: Compiler,
     ) -> Result<Self, FilterError> {
         let mut programs = [const { None }; Slot::COUNT];
-        let mut refused = None;
+        let (mut refused, mut nothing) = (None, false);
         for (slot, program) in Slot::ALL.iter().zip(&mut programs) {
             match compiler(text, *slot) {
                 Ok(compiled) => *program = Some(compiled),
                 Err(why) => {
+                    nothing |= *slot == Slot::Ethernet && why.contains(NOTHING);
                     let wanted = links.iter().any(|link| Slot::of_link(*link).contains(slot));
                     if refused.is_none() || wanted {
                         refused = Some((*slot, why, wanted));
@@ -165,8 +174,23 @@ impl Filter {
             }
         }
         let text = text.to_owned();
+        let whole = programs
+            .get(Slot::Ethernet.index())
+            .and_then(Option::as_ref);
+        // The built-in parser knows no `vlan`. What is wrong for another reason stays so.
+        let beside = if built_in || whole.is_none() && !nothing {
+            None
+        } else {
+            match outer::program(&text, whole, compiler) {
+                Err(why) if whole.is_some() => return Err(FilterError::Expression { text, why }),
+                program => program.ok().flatten(),
+            }
+        };
         match refused {
-            Some((_, why, _)) if programs.iter().all(Option::is_none) => {
+            // `ip and vlan`: nothing is both in a file, but it can be on a device.
+            Some((_, why, wanted))
+                if programs.iter().all(Option::is_none) && (wanted || beside.is_none()) =>
+            {
                 Err(FilterError::Expression { text, why })
             }
             Some((slot, why, true)) => Err(FilterError::Link {
@@ -178,6 +202,7 @@ impl Filter {
                 text,
                 built_in,
                 programs,
+                beside,
             }),
         }
     }
@@ -196,11 +221,15 @@ impl Filter {
 
     /// The program for sockets of devices with this link type (`SO_ATTACH_FILTER`); `None`
     /// if the filter says nothing of them. The kernel runs it on frames whose outermost
-    /// VLAN tag it has taken out: `vlan` finds none there.
+    /// VLAN tag it has taken out, and `vlan` asks for that tag, as in tcpdump's own.
     #[must_use]
     pub fn program(&self, link: LinkType) -> Option<&Program> {
         let slot = Slot::of_link(link).first()?;
-        self.programs.get(slot.index())?.as_ref()
+        let usual = || self.programs.get(slot.index())?.as_ref();
+        match slot {
+            Slot::Ethernet => self.beside.as_ref().or_else(usual),
+            _ => usual(),
+        }
     }
 
     /// The instructions of [`Filter::program`].
@@ -216,5 +245,17 @@ impl Filter {
         Slot::of_frame(frame)
             .and_then(|slot| self.programs.get(slot.index())?.as_ref())
             .is_some_and(|program| program.run(frame) != 0)
+    }
+    /// Whether a frame passes that is without its outermost VLAN tag, of which the control
+    /// information is beside it, if it had one: what [`Filter::program`] does in the kernel.
+    #[must_use]
+    #[inline]
+    pub fn matches_beside(&self, frame: &Frame<'_>, tag: Option<u16>) -> bool {
+        match &self.beside {
+            Some(program) if frame.link == LinkType::Ethernet => {
+                program.run_beside(frame, tag) != 0
+            }
+            _ => self.matches(frame),
+        }
     }
 }

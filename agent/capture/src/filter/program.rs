@@ -12,6 +12,10 @@ const INSTRUCTIONS_MAX: usize = 4096;
 
 /// `SKF_AD_OFF + SKF_AD_PKTTYPE`: an offset that stands for the frame's packet type.
 const PACKET_TYPE: u32 = 0xffff_f000 + 4;
+/// `SKF_AD_OFF + SKF_AD_VLAN_TAG`: the control information of a tag that is not in the frame.
+pub(super) const VLAN_TAG: u32 = 0xffff_f000 + 44;
+/// `SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT`: 1 if there is such a tag.
+pub(super) const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
 /// From here on offsets stand for something that is not in the frame (`SKF_LL_OFF`).
 const SPECIAL: u32 = 0xffe0_0000;
 /// `PACKET_OUTGOING`; anything else has arrived.
@@ -118,11 +122,18 @@ impl Program {
     #[must_use]
     #[inline]
     pub fn run(&self, frame: &Frame<'_>) -> u32 {
-        self.interpret(frame).unwrap_or(0)
+        self.interpret(frame, None).unwrap_or(0)
+    }
+
+    /// As [`Program::run`] on a frame without its outermost VLAN tag, which is beside it.
+    #[must_use]
+    #[inline]
+    pub fn run_beside(&self, frame: &Frame<'_>, tag: Option<u16>) -> u32 {
+        self.interpret(frame, tag).unwrap_or(0)
     }
 
     /// `None`: a load from outside, or a division by 0.
-    fn interpret(&self, frame: &Frame<'_>) -> Option<u32> {
+    fn interpret(&self, frame: &Frame<'_>, tag: Option<u16>) -> Option<u32> {
         const LD_ABS_W: u16 = LD | W | ABS;
         const LD_ABS_H: u16 = LD | H | ABS;
         const LD_ABS_B: u16 = LD | B | ABS;
@@ -148,9 +159,9 @@ impl Program {
         loop {
             let Instruction { code, jt, jf, k } = *rest.next()?;
             match code {
-                LD_ABS_H => a = half(bytes, k).or_else(|| special(frame, k))?,
-                LD_ABS_B => a = octet(bytes, k).or_else(|| special(frame, k))?,
-                LD_ABS_W => a = word(bytes, k).or_else(|| special(frame, k))?,
+                LD_ABS_H => a = half(bytes, k).or_else(|| special(frame, tag, k))?,
+                LD_ABS_B => a = octet(bytes, k).or_else(|| special(frame, tag, k))?,
+                LD_ABS_W => a = word(bytes, k).or_else(|| special(frame, tag, k))?,
                 _ if code & 7 == JMP && code != JMP_JA => {
                     let operand = if code & X == 0 { k } else { x };
                     let truth = match code & 0xf0 {
@@ -198,11 +209,16 @@ impl Program {
 /// What is loaded from an offset that stands for something outside of the frame. A frame
 /// of unknown passage (a file without the flag) is one that arrived.
 #[cold]
-fn special(frame: &Frame<'_>, at: u32) -> Option<u32> {
-    (at == PACKET_TYPE).then_some(match frame.passage {
-        Passage::Sent => OUTGOING,
-        Passage::Received | Passage::Unknown => 0,
-    })
+fn special(frame: &Frame<'_>, tag: Option<u16>, at: u32) -> Option<u32> {
+    match at {
+        PACKET_TYPE => Some(match frame.passage {
+            Passage::Sent => OUTGOING,
+            Passage::Received | Passage::Unknown => 0,
+        }),
+        VLAN_TAG_PRESENT => Some(tag.is_some().into()),
+        VLAN_TAG => Some(tag.unwrap_or(0).into()),
+        _ => None,
+    }
 }
 
 fn arithmetic(operation: u16, a: u32, operand: u32) -> Option<u32> {
@@ -226,7 +242,8 @@ fn check(instruction: &Instruction, behind: usize) -> Result<(), &'static str> {
     let known = code <= 0xff
         && match code & 7 {
             LD => {
-                if matches!(code & 0xe0, ABS) && k >= SPECIAL && k != PACKET_TYPE {
+                let offered = matches!(k, PACKET_TYPE | VLAN_TAG | VLAN_TAG_PRESENT);
+                if matches!(code & 0xe0, ABS) && k >= SPECIAL && !offered {
                     return Err("it asks for something that is not in the frame");
                 }
                 let sized = matches!(code & 0x18, W | H | B);

@@ -16,11 +16,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{BATCH, DropReason, FileSource, Polled, Source};
 
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-fn frame(bytes: &[u8], link: LinkType) -> Frame<'_> {
+pub(super) fn frame(bytes: &[u8], link: LinkType) -> Frame<'_> {
     Frame {
         link,
         ..Frame::ethernet(bytes, WallNanos(0))
@@ -32,7 +32,7 @@ fn built_in(text: &str) -> Filter {
 }
 
 /// The link header before a network packet.
-fn header(slot: Slot, network: u8) -> Vec<u8> {
+pub(super) fn header(slot: Slot, network: u8) -> Vec<u8> {
     let ethertype: [u8; 2] = match network {
         4 => [0x08, 0x00],
         6 => [0x86, 0xdd],
@@ -79,7 +79,7 @@ fn v6(address: u32) -> [u8; 16] {
 }
 
 /// A packet with what tests look at, long enough that no load misses.
-fn any_packet() -> impl Strategy<Value = (u8, Vec<u8>)> {
+pub(super) fn any_packet() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let pick = || prop::sample::select(ADDRESSES);
     let port = || prop::sample::select(PORTS);
     let protocol = prop::sample::select(PROTOCOLS);
@@ -135,7 +135,7 @@ fn any_packet() -> impl Strategy<Value = (u8, Vec<u8>)> {
 }
 
 /// An expression of the subset.
-fn any_expression() -> impl Strategy<Value = String> {
+pub(super) fn any_expression() -> impl Strategy<Value = String> {
     let v4 = |address: u32| std::net::Ipv4Addr::from_bits(address).to_string();
     let v6_text = |address: u32| std::net::Ipv6Addr::from(v6(address)).to_string();
     let pick = || prop::sample::select(ADDRESSES);

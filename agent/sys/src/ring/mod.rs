@@ -3,6 +3,7 @@
 //! Owns: the mapping, the socket, and who may read which block. A block belongs to the kernel
 //! or to us; its status word says to whom, and is the only word that both touch. A [`Ring`]
 //! lends the frames of a block to a closure and gives the block back when all were lent.
+//! A VLAN tag that the kernel took out of a frame is put back into it, in the ring's memory.
 //! Never: a frame that outlives its block, an offset from the ring that is believed unchecked,
 //! an allocation or a clock read per frame. Units: bytes; nanoseconds of `CLOCK_REALTIME`.
 //! Threads: one ring, one thread; it may be sent to another.
@@ -122,13 +123,21 @@ impl Ring {
 
     /// Lends what is ready, at most `limit` frames, in slices of at most `N`, and gives back
     /// the blocks that were read to their end. Returns how many frames were lent.
-    pub fn lend<const N: usize>(
+    pub fn lend<const N: usize>(&mut self, limit: usize, lend: impl FnMut(&[Frame<'_>])) -> usize {
+        self.lend_wanted::<N>(limit, |_, _| true, lend)
+    }
+
+    /// As [`Ring::lend`], without the frames that are not `wanted`; `limit` counts these too.
+    /// `wanted` sees what a filter in the kernel sees: a frame without its outermost VLAN tag,
+    /// and the control information of that tag, if there was one.
+    pub fn lend_wanted<const N: usize>(
         &mut self,
         limit: usize,
+        mut wanted: impl FnMut(&Frame<'_>, Option<u16>) -> bool,
         mut lend: impl FnMut(&[Frame<'_>]),
     ) -> usize {
-        let mut lent = 0;
-        while lent < limit {
+        let (mut looked, mut lent) = (0, 0);
+        while looked < limit {
             if self.cursor.is_none() && !self.is_ours() {
                 break;
             }
@@ -139,25 +148,33 @@ impl Ring {
             // SAFETY: inside the block, whose length is more than the header's.
             let after = unsafe { first.add(block::HEADER_AT) };
             // SAFETY: the block is ours by its status word (is_ours(), or an earlier call that
-            // has not given it back), so the kernel does not write to it; the slice lives no
-            // longer than this turn of the loop, at whose end the block is given back.
+            // has not given it back), so the kernel does not touch it; no other borrow of it
+            // is alive, for `self` is borrowed; the slice lives no longer than this turn of the
+            // loop, at whose end the block is given back. It is mapped for writing.
             let bytes =
-                unsafe { std::slice::from_raw_parts(after, block_bytes - block::HEADER_AT) };
+                unsafe { std::slice::from_raw_parts_mut(after, block_bytes - block::HEADER_AT) };
             let mut cursor = self.cursor.take().unwrap_or_else(|| Cursor::new(bytes));
             let vnet = self.options.vnet_header;
-            while lent < limit {
+            let mut rest = cursor.rest(bytes);
+            while looked < limit && !cursor.is_done() {
                 let mut batch = [Frame::ethernet(&[], WallNanos(0)); N];
                 let mut filled = 0;
-                for (place, frame) in batch
-                    .iter_mut()
-                    .take(limit - lent)
-                    .zip(std::iter::from_fn(|| cursor.next(bytes, vnet)))
-                {
-                    *place = frame;
-                    filled += 1;
+                let mut places = batch.iter_mut();
+                while looked < limit && filled < N {
+                    let Some(found) = cursor.next(&mut rest, vnet) else {
+                        break;
+                    };
+                    looked += 1;
+                    let (seen, tag) = found.seen();
+                    if wanted(&seen, tag)
+                        && let Some(place) = places.next()
+                    {
+                        *place = found.whole(self.options.cut);
+                        filled += 1;
+                    }
                 }
                 let Some(batch) = batch.get(..filled).filter(|batch| !batch.is_empty()) else {
-                    break;
+                    continue;
                 };
                 self.newest = batch.last().map(|frame| frame.at).or(self.newest);
                 lent += filled;

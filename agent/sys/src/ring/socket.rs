@@ -24,6 +24,8 @@ pub struct RingOptions {
     pub retire_ms: u32,
     /// Have `virtio_net_hdr` in front of each frame: what GRO merged and TSO will cut.
     pub vnet_header: bool,
+    /// Bytes of a frame that are lent at most, if it is longer with its VLAN tag than without.
+    pub cut: u32,
 }
 
 impl RingOptions {
@@ -97,6 +99,12 @@ impl RingSocket {
             // Before the ring: afterwards it is EBUSY.
             self.set(libc::PACKET_VNET_HDR, "PACKET_VNET_HDR", 1)?;
         }
+        // In front of each frame, for the VLAN tag that the kernel took out of it.
+        self.set(
+            libc::PACKET_RESERVE,
+            "PACKET_RESERVE",
+            super::block::TAG as u32,
+        )?;
         // Stamps from where a frame enters the stack; without, from where it enters the ring.
         let socket = (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS);
         set_option(self.fd.as_fd(), socket.0, socket.1, "SO_TIMESTAMPNS", 1)?;

@@ -56,6 +56,7 @@ impl Fake {
             blocks,
             retire_ms: 1,
             vnet_header: true,
+            cut: 4096,
         };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
@@ -131,9 +132,10 @@ fn a_frame_says_what_it_is() {
         write_frame(&mut block[48..], &[0xa5; 60], device_type, sent, gso);
         block[12..16].copy_from_slice(&1_u32.to_ne_bytes());
         block[16..20].copy_from_slice(&48_u32.to_ne_bytes());
-        let seen = &block[block::HEADER_AT..];
+        let seen = &mut block[block::HEADER_AT..];
         let mut cursor = Cursor::new(seen);
-        let frame = cursor.next(seen, true).expect("a frame");
+        let mut rest = cursor.rest(seen);
+        let frame = cursor.next(&mut rest, true).expect("a frame").whole(4096);
         let skipped = if link == LinkType::Raw { 14 } else { 0 };
         assert_eq!(frame.bytes, &[0xa5; 60][skipped..]);
         assert_eq!(frame.original_len as usize, 160 - skipped);
@@ -145,9 +147,128 @@ fn a_frame_says_what_it_is() {
             Passage::Received
         };
         assert_eq!(frame.passage, passage);
-        assert!(cursor.next(seen, true).is_none() && cursor.is_done());
+        assert!(cursor.next(&mut rest, true).is_none() && cursor.is_done());
         assert_eq!(cursor.malformed(), 0);
     }
+}
+
+/// What the header says of a tag: its type and control information.
+fn write_tag(frame: &mut [u8], status: u32, kind: u16, control: u16) {
+    frame[20..24].copy_from_slice(&status.to_ne_bytes());
+    frame[32..36].copy_from_slice(&u32::from(control).to_ne_bytes());
+    frame[36..38].copy_from_slice(&kind.to_ne_bytes());
+}
+
+#[test]
+fn a_tag_comes_back_to_its_place() {
+    const BOTH: u32 = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
+    let octets: Vec<u8> = (1..=60).collect();
+    let tagged =
+        |kind: [u8; 2], control: [u8; 2]| [&octets[..12], &kind, &control, &octets[12..]].concat();
+    for (device_type, status, kind, control, expected) in [
+        (ETHER, 0, 0x8100, 7, octets.clone()),
+        (ETHER, BOTH, 0x8100, 7, tagged([0x81, 0], [0, 7])),
+        (
+            ETHER,
+            BOTH,
+            0x88a8,
+            0xe123,
+            tagged([0x88, 0xa8], [0xe1, 0x23]),
+        ),
+        // A priority tag of VLAN 0 is a tag.
+        (ETHER, BOTH, 0x8100, 0, tagged([0x81, 0], [0, 0])),
+        // The kernel did not say the type.
+        (
+            ETHER,
+            libc::TP_STATUS_VLAN_VALID,
+            0,
+            9,
+            tagged([0x81, 0], [0, 9]),
+        ),
+        // Nothing to put it into.
+        (803, BOTH, 0x8100, 7, octets.clone()),
+    ] {
+        for cut in [4096, 64, 63, 61, 20] {
+            let mut block = vec![0; BLOCK];
+            // Neighbours on both sides: nothing of theirs may change.
+            let mut at = 48;
+            for (gso, payload) in [(0, &[0xa5; 20][..]), (1448, &octets), (3, &[0x5a; 20])] {
+                if gso == 1448 {
+                    write_frame(&mut block[at..], payload, device_type, true, gso);
+                    write_tag(&mut block[at..], status, kind, control);
+                    at += u32::from_ne_bytes(*block[at..].first_chunk().expect("four")) as usize;
+                } else {
+                    at += write_frame(&mut block[at..], payload, ETHER, false, gso);
+                }
+            }
+            block[12..16].copy_from_slice(&3_u32.to_ne_bytes());
+            block[16..20].copy_from_slice(&48_u32.to_ne_bytes());
+            let seen = &mut block[block::HEADER_AT..];
+            let mut cursor = Cursor::new(seen);
+            let mut rest = cursor.rest(seen);
+            let mut found: Vec<_> = std::iter::from_fn(|| cursor.next(&mut rest, true)).collect();
+            let in_kernel = (expected != octets).then_some(control);
+            assert_eq!(found[1].seen().1, in_kernel);
+            assert_eq!(found[1].seen().0.bytes, octets);
+            assert_eq!(found[1].seen().0.original_len, 160);
+            let frames: Vec<_> = found.drain(..).map(|found| found.whole(cut)).collect();
+            // What was not made longer is not cut: that is the filter's.
+            let kept = match in_kernel {
+                Some(_) => expected.len().min(cut as usize),
+                None => 60,
+            };
+            assert_eq!(frames[1].bytes, &expected[..kept]);
+            assert_eq!(frames[1].original_len as usize, 100 + expected.len());
+            assert_eq!(frames[1].segment_bytes, 1448);
+            assert_eq!(frames[0].bytes, [0xa5; 20]);
+            assert_eq!(frames[2].bytes, [0x5a; 20]);
+            assert_eq!((frames[0].segment_bytes, frames[2].segment_bytes), (0, 3));
+            assert_eq!(cursor.malformed(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_tag_has_no_place_in_a_frame_cut_before_it() {
+    let mut block = vec![0; BLOCK];
+    for (kept, expected) in [
+        (11, &[3; 11][..]),
+        (12, &[3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 0x81, 0, 0, 7]),
+    ] {
+        write_frame(&mut block[48..], &vec![3; kept], ETHER, false, 0);
+        write_tag(&mut block[48..], libc::TP_STATUS_VLAN_VALID, 0, 7);
+        block[12..16].copy_from_slice(&1_u32.to_ne_bytes());
+        block[16..20].copy_from_slice(&48_u32.to_ne_bytes());
+        let seen = &mut block[block::HEADER_AT..];
+        let mut cursor = Cursor::new(seen);
+        let mut rest = cursor.rest(seen);
+        let frame = cursor.next(&mut rest, true).expect("a frame").whole(4096);
+        assert_eq!(frame.bytes, expected);
+        assert_eq!(frame.original_len as usize, kept + 100 + 4);
+    }
+}
+
+#[test]
+fn only_what_is_wanted_is_lent_and_all_that_was_looked_at_counts() {
+    let mut fake = Fake::new(2);
+    write_block(fake.block(0), 0, 20);
+    write_block(fake.block(1), 20, 20);
+    let (mut seen, mut refused) = (Vec::new(), 0);
+    for round in 1..=10 {
+        let wanted = |frame: &Frame<'_>, _| {
+            let wanted = frame.bytes[0].is_multiple_of(3);
+            refused += u64::from(!wanted);
+            wanted
+        };
+        fake.ring.lend_wanted::<4>(4, wanted, |frames| {
+            seen.extend(frames.iter().map(|frame| frame.bytes[0]));
+        });
+        assert_eq!(seen.len() as u64 + refused, round * 4);
+    }
+    let expected: Vec<u8> = (0..40).filter(|first| first % 3 == 0).collect();
+    assert_eq!(seen, expected);
+    assert_eq!(fake.lend(100), []);
+    assert_eq!((fake.block(0)[8], fake.block(1)[8]), (0, 0));
 }
 
 #[test]
@@ -159,7 +280,7 @@ fn whatever_the_ring_says_frames_lie_inside_and_are_accounted_for() {
         state ^= state << 17;
         state
     };
-    let (mut lent, mut refused) = (0, 0);
+    let (mut lent, mut refused, mut tagged) = (0, 0, 0);
     for _ in 0..20_000 {
         let mut block = vec![0; BLOCK];
         let frames = 1 + random() % 12;
@@ -169,12 +290,15 @@ fn whatever_the_ring_says_frames_lie_inside_and_are_accounted_for() {
             let at = 8 + (random() % (frames * 104 + 40)) as usize;
             block[at] = random() as u8;
         }
-        let seen = &block[block::HEADER_AT..];
         let promised = u32::from_ne_bytes(*block[12..].first_chunk().expect("four"));
+        let seen = &mut block[block::HEADER_AT..];
+        let inside = seen.as_ptr_range();
         let mut cursor = Cursor::new(seen);
+        let mut rest = cursor.rest(seen);
         let mut count = 0;
-        while let Some(frame) = cursor.next(seen, true) {
-            let inside = seen.as_ptr_range();
+        while let Some(found) = cursor.next(&mut rest, true) {
+            tagged += u32::from(found.seen().1.is_some());
+            let frame = found.whole(4096);
             let range = frame.bytes.as_ptr_range();
             assert!(inside.start <= range.start && range.end <= inside.end);
             assert!(frame.original_len as usize >= frame.bytes.len());
@@ -186,4 +310,5 @@ fn whatever_the_ring_says_frames_lie_inside_and_are_accounted_for() {
         refused += u64::from(cursor.malformed() > 0);
     }
     assert!(lent > 10_000 && refused > 1_000, "{lent} {refused}");
+    assert!(tagged > 100, "{tagged}");
 }
