@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use base::Direction::{self, Forward, Reverse};
@@ -14,7 +14,7 @@ use lab::relay::{
     Corrupt, Delay, Duplicate, Loss, Matching, MtuLimit, Pick, RelayConfig, Reorder, Verdict,
 };
 use lab::traffic::{Arrival, Blast, Capture, blast};
-use lab::{Impairment, Lab, LinkOptions, RelayLog, Relayed};
+use lab::{Host, Impairment, Lab, LinkOptions, RelayLog, Relayed};
 use libtest_mimic::Trial;
 use netsonde_e2e::trial;
 
@@ -622,6 +622,11 @@ fn link_down() -> Result<()> {
         host.ip(&format!("link set {device} down\n"))?;
         ensure!(ping(&net).is_err(), "{device} is down");
         host.ip(&format!("link set {device} up\n"))?;
+        // The kernel looks at carriers once a second or so, of all namespaces together; until
+        // then ARP gives up, and ping with it.
+        for (host, device) in [(&net.a, "eth0"), (&net.between, "left")] {
+            until_up(host, device)?;
+        }
         // Its neighbours went with the link: found again by ARP, through the relay.
         ping(&net).context(device)?;
     }
@@ -638,6 +643,17 @@ fn link_down() -> Result<()> {
             totals.balance() && totals.matched == echoes && echoes >= 3,
             "the kernel had {echoes} echoes: {totals:?}"
         );
+    }
+    Ok(())
+}
+
+/// Waits for a device that has its carrier again.
+fn until_up(host: &Host, device: &str) -> Result<()> {
+    let path = format!("/sys/class/net/{device}/operstate");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while host.run("cat", &[&path])?.trim() != "up" {
+        ensure!(Instant::now() < deadline, "{device} stays down");
+        std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
