@@ -34,10 +34,10 @@ impl Datagram {
     }
 
     #[inline]
-    pub(crate) fn count(&mut self, sender: Sender, bytes: u64, packets: u32, packet_bytes: u32) {
+    pub(crate) fn count(&mut self, sender: Sender, bytes: u32, packets: u32, packet_bytes: u32) {
         let side = &mut self.sides[sender.index()];
         side.bytes.add(bytes);
-        side.packets.add(u64::from(packets));
+        side.packets.add(packets);
         side.largest = side.largest.max(packet_bytes.min(0xffff) as u16);
     }
 

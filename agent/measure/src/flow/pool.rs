@@ -70,6 +70,12 @@ impl Cell {
     pub(crate) const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+
+    /// Sent once, with nothing amiss before it.
+    #[inline]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.repeats == 0 && self.flags & !Self::FIRST_OF_TICK == 0
+    }
 }
 
 const _: () = assert!(size_of::<Cell>() == 24);
@@ -166,21 +172,34 @@ impl Pool {
 
     /// Appends; when room gets short the list's oldest goes first (counted), when there is
     /// none the new one is not kept (counted).
-    #[inline]
+    ///
+    /// Part of the loop over frames: a cell that went through memory would be written in
+    /// halves and read back whole, for which a processor waits until all halves are written.
+    #[inline(always)]
     pub(crate) fn push(&mut self, list: &mut List, cell: Cell) {
         if self.used >= self.tight && !list.is_empty() {
-            self.exhausted += 1;
-            self.pop(list);
+            self.give_oldest(list);
         }
-        let Some(at) = self.take(cell) else { return };
-        if list.is_empty() {
-            self.cells[at as usize].next = at;
-        } else {
-            let tail = &mut self.cells[list.0 as usize];
+        let at = self.free;
+        let Some(place) = self.cells.get_mut(at as usize) else {
+            self.exhausted += 1;
+            return;
+        };
+        self.free = place.next;
+        self.used += 1;
+        // A list of one is its own head.
+        *place = Cell { next: at, ..cell };
+        if let Some(tail) = self.cells.get_mut(list.0 as usize) {
             let head = std::mem::replace(&mut tail.next, at);
             self.cells[at as usize].next = head;
         }
         list.0 = at;
+    }
+
+    #[cold]
+    fn give_oldest(&mut self, list: &mut List) {
+        self.exhausted += 1;
+        self.pop(list);
     }
 
     /// Takes the oldest out.

@@ -26,8 +26,10 @@ impl U48 {
 
     /// Counts on; 2^48 is farther than a flow gets.
     #[inline]
-    pub(crate) const fn add(&mut self, more: u64) {
-        *self = Self::new(self.get() + more);
+    pub(crate) const fn add(&mut self, more: u32) {
+        let (low, carry) = self.low.overflowing_add(more);
+        self.low = low;
+        self.high = self.high.wrapping_add(carry as u16);
     }
 }
 
@@ -67,6 +69,17 @@ pub(crate) fn smoothed(old_ns: u32, ns: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_carry() {
+        let mut sum = U48::new(0);
+        let mut truth = 0u64;
+        for more in [1, u32::MAX, 0, 2, u32::MAX, u32::MAX, 1 << 31, 7] {
+            sum.add(more);
+            truth += u64::from(more);
+            assert_eq!(sum.get(), truth);
+        }
+    }
 
     #[test]
     fn differences_survive_the_wrap_and_keep_their_sign() {

@@ -9,7 +9,7 @@ use base::{
     FlowEnd, FlowKey, FlowSummary, Frame, GroupKey, Memory, Observation, PlainMemory, Sender,
     WallNanos,
 };
-use wire::decode::{PacketFlags, Transport, decode, usual};
+use wire::decode::{PacketFlags, Transport, decode, stamped};
 
 use self::batch::{BATCH, Batch, Line, Opening};
 use super::Options;
@@ -141,13 +141,13 @@ impl<M: Memory> Analyser<M> {
         let mut bytes = 0;
         for (at, frame) in frames.iter().enumerate() {
             bytes += u64::from(frame.original_len);
-            if let Some(packet) = usual(frame)
-                && let Transport::Tcp(tcp) = packet.transport
-                && let Some((place, from_higher)) = self.nearby.get(&packet, self.table.changes())
+            if let Some(segment) = stamped(frame)
+                && let Some((place, from_higher)) =
+                    self.nearby.stamped(&segment, self.table.changes())
             {
                 // A flow's packets keep their order: while a batch is taken, its flow is
                 // nearby for all of them or for none.
-                let line = Line::new(&packet, at, from_higher, tcp);
+                let line = Line::stamped(&segment, at, from_higher);
                 self.tcp(frame, line, place, first, emit);
             } else {
                 self.queue(&mut batch, at, frame, first, emit);

@@ -48,22 +48,21 @@ impl Recent {
         let a = u64::from(tcp.seq) << 32 | u64::from(tcp.ack);
         let b = u64::from(tcp.tsval) << 32 | u64::from(ids.ip_id) << 16 | u64::from(tcp.window);
         let c = u64::from(ids.payload_len) << 40 | u64::from(tcp.flags) << 32 | u64::from(flow);
-        let digest = a.wrapping_mul(M1) ^ (b ^ c.rotate_left(8)).wrapping_mul(M2);
-        self.saw(digest, ids, at)
+        self.saw(a, b ^ c.rotate_left(8), ids, at)
     }
 
     /// Whether this datagram was there already; without an identification nobody can tell.
     pub(super) fn saw_datagram(&mut self, flow: u32, ids: Ids, at: WallNanos) -> bool {
         let a = u64::from(flow) << 32 | u64::from(ids.payload_len);
-        let digest = a.wrapping_mul(M1) ^ u64::from(ids.ip_id).wrapping_mul(M2);
-        ids.ip_id != 0 && self.saw(digest, ids, at)
+        ids.ip_id != 0 && self.saw(a, u64::from(ids.ip_id), ids, at)
     }
 
     /// Not for an attacker's eyes: whoever can forge a copy can as well repeat the packet.
     #[inline(always)]
-    fn saw(&mut self, digest: u64, ids: Ids, at: WallNanos) -> bool {
-        // The upper bits of a product know all of its factors, the lower ones only the lower.
-        let digest = (digest ^ digest >> 32).wrapping_mul(M1);
+    fn saw(&mut self, a: u64, b: u64, ids: Ids, at: WallNanos) -> bool {
+        // Every bit of both factors has a say in the two halves of the product together.
+        let product = u128::from(a ^ M1) * u128::from(b ^ M2);
+        let digest = product as u64 ^ (product >> 64) as u64;
         let slot = &mut self.slots[(digest >> 52) as usize % SLOTS];
         let time = at.0 >> TIME_SHIFT & TIME_MASK;
         // Never an empty slot's.

@@ -1,7 +1,7 @@
 //! A captured frame down to its transport header: what passive measurement starts from.
 //!
-//! One protocol, one file. `fast` knows the frames that nearly all are and nothing else;
-//! `general` walks any frame layer by layer and gives the same for those. Lengths come from
+//! One protocol, one file. `stamped` and `fast` know the frames that nearly all are and
+//! nothing else; `general` walks any frame layer by layer and gives the same for those. Lengths come from
 //! the headers; a header is never read beyond the captured octets nor beyond the end that the
 //! layer below gives it. What a tunnel wraps may be cut (a mirror with a packet length), so
 //! there a length above what the tunnel carries is a cut and no contradiction.
@@ -18,6 +18,7 @@ mod link;
 mod packet;
 mod reason;
 mod span;
+mod stamped;
 mod tcp;
 mod tunnel;
 mod udp;
@@ -26,6 +27,7 @@ use base::Frame;
 
 pub use packet::{Fragment, IcmpError, Packet, PacketFlags, Quoted, TcpHeader, Transport};
 pub use reason::Undecoded;
+pub use stamped::{Stamped, stamped};
 
 /// Which IP header a flow is named by where a frame has several.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -50,30 +52,6 @@ pub fn decode(frame: &Frame<'_>, layer: Layer) -> Result<Packet, Undecoded> {
         Some(packet) => Ok(packet),
         None => unusual(frame, layer),
     }
-}
-
-/// What [`decode`] gives for the frames that nearly all are; `None` for any other, which
-/// [`decode`] must look at then.
-///
-/// For a loop that must be fast: inlined, the packet need not go through memory.
-#[inline(always)]
-#[must_use]
-pub fn usual(frame: &Frame<'_>) -> Option<Packet> {
-    fast::first(frame)
-}
-
-/// [`decode`] into a place that the caller keeps; untouched if there is no packet.
-///
-/// # Errors
-/// As [`decode`].
-#[inline]
-pub fn decode_into(frame: &Frame<'_>, layer: Layer, packet: &mut Packet) -> Result<(), Undecoded> {
-    if let Some(found) = fast::first(frame) {
-        *packet = found;
-        return Ok(());
-    }
-    *packet = unusual(frame, layer)?;
-    Ok(())
 }
 
 #[inline(never)]

@@ -1,7 +1,7 @@
 //! Packets between decoding and their flows.
 
 use base::Address;
-use wire::decode::{Packet, PacketFlags, TcpHeader, Transport};
+use wire::decode::{Packet, PacketFlags, Stamped, TcpHeader, Transport};
 
 use crate::flow::key::Key;
 use crate::flow::table::Located;
@@ -76,6 +76,20 @@ impl Line {
             at: at as u8,
             from_higher,
             tunnelled: packet.flags.has(PacketFlags::TUNNELLED),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn stamped(segment: &Stamped, at: usize, from_higher: bool) -> Self {
+        Self {
+            tcp: segment.tcp,
+            ip_len: segment.ip_len,
+            payload_len: segment.payload_len,
+            ip_id: segment.ip_id,
+            ttl: segment.ttl,
+            at: at as u8,
+            from_higher,
+            tunnelled: false,
         }
     }
 

@@ -15,7 +15,7 @@ struct Size {
     /// Wire packets: more than one if the stack had merged or not yet cut them.
     segments: u32,
     /// Octets of their IP packets.
-    bytes: u64,
+    bytes: u32,
     /// Octets of the largest of them.
     packet_bytes: u32,
 }
@@ -27,7 +27,7 @@ impl Size {
         if each == 0 || line.payload_len <= each {
             return Self {
                 segments: 1,
-                bytes: u64::from(line.ip_len),
+                bytes: line.ip_len,
                 packet_bytes: line.ip_len,
             };
         }
@@ -35,7 +35,10 @@ impl Size {
         let headers = line.ip_len.saturating_sub(line.payload_len);
         Self {
             segments,
-            bytes: u64::from(line.ip_len) + u64::from(segments - 1) * u64::from(headers),
+            // At most 2^16 segments of a frame that is no larger than a jumbogram.
+            bytes: line
+                .ip_len
+                .saturating_add((segments - 1).saturating_mul(headers)),
             packet_bytes: headers + each,
         }
     }

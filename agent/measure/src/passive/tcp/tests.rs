@@ -263,7 +263,7 @@ impl Side {
     fn segment(&mut self, s: usize, tcp: &TcpHeader, len: u32, at: u64) -> String {
         let sender = Sender::ALL[s];
         let packet = len + 52;
-        self.flow.count(sender, u64::from(packet), 1, packet);
+        self.flow.count(sender, packet, 1, packet);
         let segment = Segment {
             tcp,
             len,

@@ -7,7 +7,7 @@ use super::build::{
     IPV4, IPV6, TIMESTAMPS, ethernet as eth, geneve, ipv4, ipv6, tcp, udp, vlan, vxlan,
 };
 use super::{Layer, every_way, frame};
-use crate::decode::fast;
+use crate::decode::{fast, stamped};
 
 fn segment() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let payload = || prop::collection::vec(any::<u8>(), 0..40);
@@ -116,6 +116,10 @@ proptest! {
 #[test]
 fn usual_frames_are_fast() {
     let timestamps = tcp(&TIMESTAMPS, b"hello");
+    let segment = eth(IPV4, &ipv4(6, &timestamps));
+    assert!(stamped(&frame(LinkType::Ethernet, &segment)).is_some());
+    assert!(stamped(&frame(LinkType::Ethernet, &segment[..66])).is_none());
+    assert!(stamped(&frame(LinkType::Raw, &segment)).is_none());
     for bytes in [
         eth(IPV4, &ipv4(6, &tcp(&[], b"hello"))),
         eth(IPV4, &ipv4(6, &timestamps)),

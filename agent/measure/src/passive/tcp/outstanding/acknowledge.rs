@@ -34,6 +34,23 @@ impl Ack {
     }
 }
 
+/// What the segments of one ACK came to so far.
+struct Gathered {
+    /// The TSval whose first segment gives a time; [`NO_ECHO`]: none, or none any more.
+    echo: u64,
+    /// The time that is smoothed.
+    smoothed_ns: Option<u64>,
+    /// Octets of the longest segment.
+    longest: u32,
+    /// Whether the ACK is of the end of a segment.
+    exact: bool,
+    /// Whether no segment was there yet.
+    first: bool,
+}
+
+/// No TSval, which is a `u32`.
+const NO_ECHO: u64 = u64::MAX;
+
 /// What an ACK says about the other end's segments. Says whether it is of the end of one.
 #[inline]
 pub(in crate::passive::tcp) fn acknowledge(
@@ -43,79 +60,130 @@ pub(in crate::passive::tcp) fn acknowledge(
     ack: Ack,
     find: &mut impl FnMut(Finding),
 ) -> bool {
-    let peer = sender.other();
-    let p = peer.index();
+    let p = sender.other().index();
     let mut list = flow.sides[p].outstanding;
-    let leg = peer.leg_to_peer();
-    let largest = u32::from(flow.sides[p].largest);
-    let mut echoed = false;
-    let mut smoothed = None;
-    let mut first = true;
-    let (mut full, mut exact) = (false, false);
+    let mut gathered = Gathered {
+        echo: ack.echo.map_or(NO_ECHO, u64::from),
+        smoothed_ns: None,
+        longest: 0,
+        exact: false,
+        first: true,
+    };
     pool.acknowledge(&mut list, ack.to, |cell| {
-        if cell.is(Cell::HOLE) {
-            find(missed(&flow.sides[p], peer, cell));
-            return;
-        }
-        let age = cell.at.until(ack.at);
-        if age < 0 {
-            find(Finding::ClockBack);
+        if cell.is_plain() {
+            plain(&mut gathered, sender, &ack, cell, find);
         } else {
-            if let Some(echo) = ack.echo
-                && cell.is(Cell::FIRST_OF_TICK)
-                && cell.tsval == echo
-                && !echoed
-            {
-                echoed = true;
-                find(Finding::Rtt(RttMethod::Timestamp, leg, age as u64));
-                smoothed = Some(age as u64);
-            }
-            if cell.end == ack.to {
-                exact = true;
-                if cell.repeats > 0 {
-                    find(Finding::Ambiguous);
-                } else if cell.is(Cell::AFTER_LOSS) {
-                    find(Finding::AfterLoss);
-                } else {
-                    find(Finding::Rtt(RttMethod::Sequence, leg, age as u64));
-                    if cell.is(Cell::SYN) && age <= LONGEST_HANDSHAKE_NS {
-                        find(Finding::Rtt(RttMethod::Handshake, leg, age as u64));
-                    }
-                    if ack.echo.is_none() {
-                        smoothed = Some(age as u64);
-                    }
-                }
-            } else if cell.is(Cell::SYN)
-                && cell.repeats == 0
-                && accepts_data(flow, sender, ack.to)
-                && age <= LONGEST_HANDSHAKE_NS
-            {
-                find(Finding::Rtt(RttMethod::Handshake, leg, age as u64));
-            }
+            unusual(&mut gathered, flow, sender, &ack, cell, find);
         }
-        if cell.repeats > 0 {
-            let needless = match ack.echo {
-                // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier
-                // copy had arrived. It is of the segment that moved the ACK: the first one.
-                Some(echo) => first && before(echo, cell.tsval),
-                // The answer came sooner than the path allows.
-                None => age < i64::from(flow.sides[p].rtt_ns / 2),
-            };
-            settle(flow, peer, cell, needless, find);
-        }
-        first = false;
-        // Headers are 40 to 100 octets.
-        full |= cell.end.wrapping_sub(cell.first).saturating_add(100) >= largest;
     });
     let side = &mut flow.sides[p];
     side.outstanding = list;
-    if let Some(ns) = smoothed {
+    if let Some(ns) = gathered.smoothed_ns {
         side.smooth(ns);
     }
-    if full {
+    // Headers are 40 to 100 octets.
+    if gathered.longest > 0 && gathered.longest.saturating_add(100) >= u32::from(side.largest) {
         flow.notes[p].set(Notes::FULL_PASSES, true);
     }
-    exact
+    gathered.exact
+}
+
+/// A segment that was sent once, and nothing before it again: nearly all are. A time is
+/// looked at only where it is one.
+#[inline(always)]
+fn plain(
+    gathered: &mut Gathered,
+    sender: Sender,
+    ack: &Ack,
+    cell: &Cell,
+    find: &mut impl FnMut(Finding),
+) {
+    if cell.is(Cell::FIRST_OF_TICK) && u64::from(cell.tsval) == gathered.echo {
+        gathered.echo = NO_ECHO;
+        if let Some(ns) = sample(RttMethod::Timestamp, sender, ack, cell, find) {
+            gathered.smoothed_ns = Some(ns);
+        }
+    }
+    if cell.end == ack.to {
+        gathered.exact = true;
+        let ns = sample(RttMethod::Sequence, sender, ack, cell, find);
+        if ack.echo.is_none() {
+            gathered.smoothed_ns = ns.or(gathered.smoothed_ns);
+        }
+    }
+    gathered.first = false;
+    gathered.longest = gathered.longest.max(cell.end.wrapping_sub(cell.first));
+}
+
+/// The time since a segment as a round trip, if the clock did not go back meanwhile.
+#[inline]
+fn sample(
+    method: RttMethod,
+    sender: Sender,
+    ack: &Ack,
+    cell: &Cell,
+    find: &mut impl FnMut(Finding),
+) -> Option<u64> {
+    let ns = u64::try_from(cell.at.until(ack.at)).ok();
+    find(ns.map_or(Finding::ClockBack, |ns| {
+        Finding::Rtt(method, sender.other().leg_to_peer(), ns)
+    }));
+    ns
+}
+
+/// A hole, a SYN, or a segment near to a loss.
+#[cold]
+fn unusual(
+    gathered: &mut Gathered,
+    flow: &mut TcpFlow,
+    sender: Sender,
+    ack: &Ack,
+    cell: &Cell,
+    find: &mut impl FnMut(Finding),
+) {
+    let peer = sender.other();
+    let p = peer.index();
+    if cell.is(Cell::HOLE) {
+        find(missed(&flow.sides[p], peer, cell));
+        return;
+    }
+    if cell.is(Cell::FIRST_OF_TICK) && u64::from(cell.tsval) == gathered.echo {
+        gathered.echo = NO_ECHO;
+        if let Some(ns) = sample(RttMethod::Timestamp, sender, ack, cell, find) {
+            gathered.smoothed_ns = Some(ns);
+        }
+    }
+    let age = cell.at.until(ack.at);
+    let of_syn = cell.is(Cell::SYN) && age <= LONGEST_HANDSHAKE_NS;
+    if cell.end == ack.to {
+        gathered.exact = true;
+        if cell.repeats > 0 {
+            find(Finding::Ambiguous);
+        } else if cell.is(Cell::AFTER_LOSS) {
+            find(Finding::AfterLoss);
+        } else if let Some(ns) = sample(RttMethod::Sequence, sender, ack, cell, find) {
+            if of_syn {
+                sample(RttMethod::Handshake, sender, ack, cell, find);
+            }
+            if ack.echo.is_none() {
+                gathered.smoothed_ns = Some(ns);
+            }
+        }
+    } else if of_syn && cell.repeats == 0 && accepts_data(flow, sender, ack.to) {
+        sample(RttMethod::Handshake, sender, ack, cell, find);
+    }
+    if cell.repeats > 0 {
+        let needless = match ack.echo {
+            // Eifel (RFC 3522): the echo is older than the retransmission, so an earlier
+            // copy had arrived. It is of the segment that moved the ACK: the first one.
+            Some(echo) => gathered.first && before(echo, cell.tsval),
+            // The answer came sooner than the path allows.
+            None => age < i64::from(flow.sides[p].rtt_ns / 2),
+        };
+        settle(flow, peer, cell, needless, find);
+    }
+    gathered.first = false;
+    gathered.longest = gathered.longest.max(cell.end.wrapping_sub(cell.first));
 }
 
 /// Whether this is the SYN-ACK of a SYN that carried data, and of some of that data (RFC 7413
