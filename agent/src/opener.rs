@@ -2,7 +2,7 @@
 //! need again, and opens sockets on a closed list of requests.
 //!
 //! Forked before the agent has any thread. It reads nothing but these requests, from the
-//! agent alone, and sends nothing but descriptors and error numbers back. What the
+//! agent alone, and sends nothing but descriptors, error numbers and notes for the log back. What the
 //! configuration at start does not name is refused. It dies with the agent.
 
 mod pending;
@@ -28,7 +28,7 @@ pub const RECEIVE_BUFFER: usize = 8 << 20;
 /// From this rate on the default receive buffer may not do, per second.
 const FAST: f64 = 1_000.0;
 /// Longest request and longest answer.
-const MESSAGE: usize = 256;
+const MESSAGE: usize = 1024;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -317,9 +317,9 @@ impl Channel {
         Self { socket, number: 0 }
     }
 
-    /// The errno and the descriptor that answer this request. What comes for one that was
+    /// The errno, the descriptor and the words that answer this request. What comes for one that was
     /// given up is closed: taken for this one's, it would be another socket than asked for.
-    fn ask(&mut self, request: &[u8]) -> io::Result<(Option<i32>, Option<OwnedFd>)> {
+    fn ask(&mut self, request: &[u8]) -> io::Result<(Option<i32>, Option<OwnedFd>, String)> {
         self.number = self.number.wrapping_add(1);
         let number = self.number.to_be_bytes();
         sys::fdpass::send(&self.socket, &[&number, request].concat(), None)?;
@@ -327,11 +327,15 @@ impl Channel {
         loop {
             let (len, descriptor) = sys::fdpass::recv(&self.socket, &mut buffer)?;
             let Some((answered, rest)) = buffer[..len].split_first_chunk::<NUMBER>() else {
-                return Ok((None, None));
+                return Ok((None, None, String::new()));
             };
             if *answered == number {
-                let errno = rest.first_chunk().copied().map(i32::from_be_bytes);
-                return Ok((errno, descriptor));
+                let (errno, words) = match rest.split_first_chunk() {
+                    Some((errno, words)) => (Some(i32::from_be_bytes(*errno)), words),
+                    None => (None, rest),
+                };
+                let words = String::from_utf8_lossy(words).into_owned();
+                return Ok((errno, descriptor, words));
             }
         }
     }
@@ -431,14 +435,15 @@ impl Opener {
     ///
     /// # Errors
     /// When whoever tried could not.
-    pub fn capture(&self, capture: &Capture, device: &str) -> io::Result<Vec<Option<OwnedFd>>> {
+    pub fn capture(&self, capture: &Capture, device: &str) -> io::Result<capturing::Group> {
         let request = Request::Capture {
             device: device.to_owned(),
         };
         if self.channel.is_none() {
             return capturing::open(capture, device);
         }
-        let mut all = vec![Some(self.ask(&request)?)];
+        let (first, notes) = self.ask_bytes(&request.encode())?;
+        let mut all = vec![Some(first)];
         while all.len() < capturing::descriptors(capture) {
             match self.ask(&Request::CaptureNext) {
                 Ok(fd) => all.push(Some(fd)),
@@ -446,7 +451,10 @@ impl Opener {
                 Err(error) => return Err(error),
             }
         }
-        Ok(all)
+        Ok(capturing::Group {
+            descriptors: all,
+            notes: notes.lines().map(str::to_owned).collect(),
+        })
     }
 
     fn can(&self, request: &Request) -> bool {
@@ -454,18 +462,18 @@ impl Opener {
     }
 
     fn ask(&self, request: &Request) -> io::Result<OwnedFd> {
-        self.ask_bytes(&request.encode())
+        self.ask_bytes(&request.encode()).map(|(fd, _)| fd)
     }
 
-    fn ask_bytes(&self, bytes: &[u8]) -> io::Result<OwnedFd> {
+    fn ask_bytes(&self, bytes: &[u8]) -> io::Result<(OwnedFd, String)> {
         let Some(channel) = &self.channel else {
             return Err(io::Error::from(io::ErrorKind::NotConnected));
         };
         // A panic between request and answer would leave an answer behind, which is skipped.
         let mut channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
-        let (errno, descriptor) = channel.ask(bytes)?;
+        let (errno, descriptor, words) = channel.ask(bytes)?;
         match (errno, descriptor) {
-            (Some(0), Some(fd)) => Ok(fd),
+            (Some(0), Some(fd)) => Ok((fd, words)),
             (Some(REFUSED), _) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the configuration at start did not name it; restart to allow it",

@@ -21,7 +21,7 @@ use record::snapshot::{Component, ConfigInfo, Health, Labels, ReflectorSnapshot,
 use tokio::sync::watch;
 
 use crate::config::report::TICK_NS;
-use crate::worker::capture::Collector;
+use crate::worker::capture::{Collector, Described};
 use crate::worker::probe::Results;
 use slot::Sending;
 pub use slot::{Slot, SlotId};
@@ -57,8 +57,10 @@ pub enum Note {
     Labels(Labels),
     /// How to ask the reflector for its counters; `None`: there is none.
     Reflector(Option<Box<dyn Fn() -> ReflectorSnapshot + Send>>),
-    /// How to ask the capture; `None`: there is none.
+    /// How to ask the capture, which goes on where the one before ended; `None`: there is none.
     Capture(Option<Box<Collector>>),
+    /// What is captured, how and why so.
+    CaptureIs(Described),
     /// The health of a part, by name; `Healthy` with an empty detail if it is well.
     Health(&'static str, Health, String),
     /// A part is gone from the configuration.
@@ -195,7 +197,12 @@ impl Publisher {
             Note::Config(config) => self.base.config = config,
             Note::Labels(labels) => self.base.labels = labels,
             Note::Reflector(reflector) => self.reflector = reflector,
-            Note::Capture(capture) => self.capture = capture,
+            Note::Capture(capture) => self.capture(capture),
+            Note::CaptureIs(described) => {
+                if let Some(capture) = &mut self.capture {
+                    capture.describe(described);
+                }
+            }
             Note::Health(name, health, detail) => self.health(name, health, detail),
             Note::NoComponent(name) => {
                 self.components.remove(name);
@@ -207,6 +214,13 @@ impl Publisher {
             }
             Note::Finish => self.finishing = true,
         }
+    }
+
+    fn capture(&mut self, mut capture: Option<Box<Collector>>) {
+        if let (Some(capture), Some(before)) = (&mut capture, self.capture.take()) {
+            capture.succeed(*before);
+        }
+        self.capture = capture;
     }
 
     fn change(&mut self, id: SlotId, change: impl FnOnce(&mut Slot)) {

@@ -396,21 +396,36 @@ impl Agent {
         }
     }
 
-    /// Starts the capture on what was opened for it, in place of what there was.
+    /// Starts the capture on what was opened for it.
     fn capture(&mut self, ready: Option<capturing::Ready>) -> std::io::Result<()> {
-        if let Some(before) = self.capture.take() {
-            before.stop();
-        }
-        self.note(Note::Capture(None));
         let (Some(config), Some(ready)) = (&self.config.capture, ready) else {
-            self.note(Note::NoComponent("capture"));
             return Ok(());
         };
         let (capturing, collector) = Capturing::start(config, ready, &self.bounds)?;
+        self.captures(capturing, collector);
+        Ok(())
+    }
+
+    /// Another capture, or none, in place of the one that there is.
+    fn capture_again(&mut self) -> std::io::Result<()> {
+        let Some(before) = self.capture.take() else {
+            return Ok(());
+        };
+        let Some(config) = &self.config.capture else {
+            before.stop();
+            self.note(Note::Capture(None));
+            self.note(Note::NoComponent("capture"));
+            return Ok(());
+        };
+        let (capturing, collector) = before.succeed(config, &self.bounds)?;
+        self.captures(capturing, collector);
+        Ok(())
+    }
+
+    fn captures(&mut self, capturing: Capturing, collector: capturing::Collector) {
         self.note(Note::Capture(Some(Box::new(collector))));
         self.capture = Some(capturing);
         self.watch_capture();
-        Ok(())
     }
 
     /// Opens devices again that came back, and tells how well the capture is.
@@ -421,8 +436,13 @@ impl Agent {
         };
         let now = sys::clock::mono_now();
         let open = |config: &_, device: &_| opener.capture(config, device);
-        if let Some((health, detail)) = capture.look(now, open) {
+        let looked = capture.look(now, open);
+        let news = capture.news();
+        if let Some((health, detail)) = looked {
             self.health("capture", health, detail);
+        }
+        if let Some(described) = news {
+            self.note(Note::CaptureIs(described));
         }
     }
 

@@ -6,7 +6,7 @@ use base::{
     Counter, Event, EventKind, Gauge, Leg, LossPlace, LossTotals, Output, Protocol, Quantity,
     RttMethod, Sample, StampPoint, StampSource, TargetKey, TcpClass, WallNanos, Why,
 };
-use record::passive::Traffic;
+use record::passive::{GroupCounts, Traffic};
 use record::series::ClassicBounds;
 use record::snapshot::{
     BuildInfo, CaptureGroup, CaptureSnapshot, Component, Health, Labels, ProcessStats,
@@ -157,14 +157,16 @@ pub(crate) fn capture() -> CaptureSnapshot {
             bytes: [1_000, 30_000],
             segments: [9, 19],
         },
-        too_big: 1,
-        black_holes: 2,
+        counts: GroupCounts {
+            too_big: 1,
+            black_holes: 2,
+            ..GroupCounts::default()
+        },
         rtt: vec![(RttMethod::Timestamp, Leg::Remote, series.snapshot())],
         late: [None, Some(series.snapshot())],
-        ..CaptureGroup::default()
     };
-    group.classes[1][TcpClass::Retransmission.index()] = 3;
-    group.losses[1][LossPlace::After.index()] = 2;
+    group.counts.classes[1][TcpClass::Retransmission.index()] = 3;
+    group.counts.losses[1][LossPlace::After.index()] = 2;
     CaptureSnapshot {
         device: "eth0".to_owned(),
         backend: "afpacket",
@@ -182,6 +184,7 @@ pub(crate) fn capture() -> CaptureSnapshot {
         flows_ended: vec![("closed", 1), ("evicted", 0)],
         intervals: 60,
         degraded_intervals: 1,
+        interrupted_intervals: 2,
         groups: vec![group],
         ..CaptureSnapshot::default()
     }

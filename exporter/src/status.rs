@@ -194,7 +194,11 @@ fn capture(one: &CaptureSnapshot) -> Value {
             "ended": reasons(&one.flows_ended),
             "segments_forgotten": one.segments_forgotten,
         },
-        "intervals": {"all": one.intervals, "degraded": one.degraded_intervals},
+        "intervals": {
+            "all": one.intervals,
+            "degraded": one.degraded_intervals,
+            "interrupted": one.interrupted_intervals,
+        },
         "interruptions": one.interruptions,
     })
 }

@@ -255,9 +255,11 @@ table! {
     CAPTURE_UNMEASURED = "capture_unmeasured_frames_total", Counter, Count, ["reason"],
         "Frames that are decoded and in no flow.";
     CAPTURE_INTERVALS = "capture_intervals_total", Counter, Count, [],
-        "Seconds of capture.";
+        "Seconds since the capture began, degraded and interrupted ones included.";
     CAPTURE_DEGRADED = "capture_degraded_intervals_total", Counter, Count, [],
         "Seconds in which the capture lost frames: losses in them may be the capture's own.";
+    CAPTURE_INTERRUPTED = "capture_interrupted_intervals_total", Counter, Count, [],
+        "Seconds in which there was no device to capture on.";
     CAPTURE_INTERRUPTIONS = "capture_interruptions_total", Counter, Count, [],
         "How often a device went away.";
     CAPTURE_CLOCK_BACK = "capture_clock_back_frames_total", Counter, Count, [],

@@ -173,6 +173,15 @@ impl Sender {
         self as usize
     }
 
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Near => "near",
+            Self::Remote => "remote",
+        }
+    }
+
     /// The other one.
     #[must_use]
     #[inline]

@@ -321,6 +321,8 @@ pub struct CaptureSnapshot {
     pub intervals: u64,
     /// Those in which the capture lost frames: losses in them may be the capture's.
     pub degraded_intervals: u64,
+    /// Those in which there was no device to read.
+    pub interrupted_intervals: u64,
     /// How often a device went away.
     pub interruptions: u64,
     /// What each group of flows shows.
@@ -336,14 +338,8 @@ pub struct CaptureGroup {
     pub service: String,
     /// What was sent.
     pub traffic: crate::passive::Traffic,
-    /// Frames by [`base::TcpClass::index`].
-    pub classes: [[u64; base::TcpClass::COUNT]; 2],
-    /// Segments by [`base::LossPlace::index`].
-    pub losses: [[u64; base::LossPlace::COUNT]; 2],
-    /// ICMP errors that say "too big".
-    pub too_big: u64,
-    /// Suspicions of black holes.
-    pub black_holes: u64,
+    /// What was counted by what it is.
+    pub counts: crate::passive::GroupCounts,
     /// Round-trip times of the methods and legs that there were.
     pub rtt: Vec<(base::RttMethod, base::Leg, Arc<SeriesSnapshot>)>,
     /// How late reordered segments came, if there were any.

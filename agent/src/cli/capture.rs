@@ -127,7 +127,7 @@ pub struct CaptureArgs {
     )]
     pub direction: DirectionArg,
 
-    /// Memory of all capture rings together, 256K to 1G
+    /// Memory of all capture rings together, 256K to 1G (in the agent to 64M)
     #[arg(
         long,
         value_name = "SIZE",
@@ -237,8 +237,8 @@ pub struct CaptureArgs {
     #[arg(long, value_enum, default_value = "inner")]
     pub layer: LayerArg,
 
-    /// Flows in memory at once, 16 to 16777216, under 192 bytes each; the oldest idle one goes when
-    /// all are in use, which is counted
+    /// Flows in memory at once, 16 to 16777216, under 192 bytes each; threads share them out evenly;
+    /// the oldest idle one goes when all of its thread are in use, which is counted
     #[arg(
         long,
         value_name = "N",

@@ -1,7 +1,7 @@
 //! `netsonde capture`: what was typed becomes a plan, frames become flows, flows a report.
 //!
 //! [`plan`] is pure; [`offline`] runs a file through the analyser in this thread, [`live`]
-//! captures with threads of its own; [`sinks`] are the files of lines. Both end in one report
+//! captures with threads of its own; [`sinks`] are the files of lines, [`write`] those of frames. Both end in one report
 //! ([`tally`], [`finish`]).
 
 pub mod finish;
@@ -10,6 +10,7 @@ pub mod offline;
 pub mod plan;
 pub mod sinks;
 pub mod tally;
+pub mod write;
 
 use std::hash::BuildHasher as _;
 use std::io::IsTerminal as _;
@@ -59,6 +60,20 @@ pub fn built_in(filter: &capture::Filter) -> Option<String> {
         )
     })
 }
+
+/// What of these options each of so many analysers gets: they share the flows out.
+#[must_use]
+pub fn share(options: &measure::passive::Options, workers: usize) -> measure::passive::Options {
+    let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+    measure::passive::Options {
+        flows: (options.flows / workers).max(LEAST_FLOWS),
+        segments: (options.segments / workers).max(2 * LEAST_FLOWS),
+        ..options.clone()
+    }
+}
+
+/// A table for fewer is none.
+const LEAST_FLOWS: u32 = 16;
 
 /// Options of an analyser that sees nothing.
 #[must_use]

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use base::{Frame, WallNanos};
-use capture::{
-    Drops, FileSource, Filter, Filtered, Polled, Source, SourceError, WriteOptions, Writer,
-};
+use capture::{Drops, FileSource, Filter, Filtered, Polled, Source, SourceError, Writer};
 use measure::passive::{Analyser, Counters};
 use record::passive::Traffic;
 use sys::cache::HostMemory;
@@ -21,6 +19,7 @@ use super::finish;
 use super::plan::{Plan, Show};
 use super::sinks::Sinks;
 use super::tally::{Origin, Standing, Tally};
+use super::write::writer;
 use crate::exit::{Exit, Failure};
 use crate::output::assertion::Assertion;
 use crate::output::json::Source as Head;
@@ -68,7 +67,8 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
             .collect(),
     };
     let sinks = Sinks::create(plan)?;
-    let writer = writer(plan, &source)?;
+    let link = source.links().first().copied();
+    let writer = writer(plan, "", link.unwrap_or(base::LinkType::Ethernet))?;
     let mut source = Filtered::new(source, filter);
     if plan.show.is_text() {
         finish::say(plan, &finish::first_lines(&origin))?;
@@ -98,6 +98,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
     if let Some((_, last)) = run.tally.span {
         run.end_interval(WallNanos(last.0 + 1));
     }
+    run.unshown()?;
     run.finish();
     let counters = run.analyser.counters();
     let drops = source.drops()?;
@@ -114,7 +115,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
     }
     // Every flow has ended; those that a longer capture would have seen more of are active.
     let empty = Standing::new(groups, 0);
-    let traffic = tally.traffic(&empty);
+    let traffic = tally.traffic(&empty).collect();
     let options = &plan.options;
     let mut report = tally.report(&origin, &counters, drops, &options.groups, traffic, &empty);
     report.active = active;
@@ -216,6 +217,14 @@ impl Run<'_> {
         tally.windows.finish();
     }
 
+    /// Fails if an interval could not be told of.
+    fn unshown(&mut self) -> anyhow::Result<()> {
+        let failed = self.intervals.as_mut().and_then(|each| each.failed.take());
+        failed.map_or(Ok(()), |error| {
+            Err(error).context("cannot write to standard output")
+        })
+    }
+
     /// Tells of the interval that ends before `next`, and begins the one that has it.
     fn end_interval(&mut self, next: WallNanos) {
         let Some(intervals) = &mut self.intervals else {
@@ -230,7 +239,7 @@ impl Run<'_> {
             standing, traffic, ..
         } = intervals;
         standing.walk(self.analyser.flows(), intervals.began);
-        let sent = self.whole.traffic(standing);
+        let sent: Vec<Traffic> = self.whole.traffic(standing).collect();
         let since: Vec<Traffic> = sent
             .iter()
             .zip(traffic.iter())
@@ -285,9 +294,7 @@ fn read(plan: &Plan, source: &mut Filtered<FileSource>, run: &mut Run<'_>) -> an
             if signals.read()?.is_some() {
                 return Ok(End::Signal);
             }
-            if let Some(error) = run.intervals.as_mut().and_then(|each| each.failed.take()) {
-                return Err(error).context("cannot write to standard output");
-            }
+            run.unshown()?;
         }
     }
 }
@@ -329,28 +336,6 @@ fn filter(plan: &Plan, source: &FileSource) -> Result<Option<Filter>, Failure> {
     Filter::compile(&plan.filter, &source.links())
         .map(Some)
         .map_err(|error| Failure::usage(error.to_string()))
-}
-
-fn writer(plan: &Plan, source: &FileSource) -> Result<Option<Writer>, Failure> {
-    let Some(write) = &plan.write else {
-        return Ok(None);
-    };
-    let options = WriteOptions {
-        path: write.path.clone(),
-        snaplen: write.snaplen,
-        device: String::new(),
-        link: source
-            .links()
-            .first()
-            .copied()
-            .unwrap_or(base::LinkType::Ethernet),
-        filter: plan.filter.join(" "),
-        file_bytes: write.file_bytes,
-        files: write.files,
-    };
-    Writer::create(options)
-        .map(Some)
-        .map_err(|error| Failure::usage(format!("-w: {error}; name a file that can be made")))
 }
 
 /// Why a file cannot be read at all.

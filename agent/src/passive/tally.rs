@@ -77,6 +77,15 @@ impl<D: Values> Tally<D> {
         self.span = None;
     }
 
+    /// What was sent so far by group: by flows that ended, and by those in the table.
+    pub fn traffic<'a>(&'a self, standing: &'a Standing) -> impl Iterator<Item = Traffic> + 'a {
+        let ended = self.stats.groups().iter().map(|group| group.traffic);
+        ended.zip(&standing.traffic).map(|(mut sum, standing)| {
+            sum.merge(standing);
+            sum
+        })
+    }
+
     /// Takes an observation.
     #[inline]
     pub fn observe(&mut self, observation: &Observation) {
@@ -92,19 +101,6 @@ impl Tally {
         if let Some((first, last)) = other.span {
             self.span(first, last);
         }
-    }
-
-    /// What was sent so far by group: by flows that ended, and by those in the table.
-    #[must_use]
-    pub fn traffic(&self, standing: &Standing) -> Vec<Traffic> {
-        let ended = self.stats.groups().iter().map(|group| group.traffic);
-        ended
-            .zip(&standing.traffic)
-            .map(|(mut sum, standing)| {
-                sum.merge(standing);
-                sum
-            })
-            .collect()
     }
 
     /// Everything so far. `traffic` is what [`Tally::traffic`] says, or what an interval had

@@ -1,8 +1,10 @@
 //! SIGHUP: another configuration without another process. Reading it, and opening the
 //! reflector's new sockets, is done before anything is changed, so that a refused
-//! configuration leaves all as it was. What can fail afterwards fails alone and is told: a
-//! target that cannot be probed is a problem of that target, and a reflector whose new
-//! thread does not start, after the old one was stopped, is a failed component.
+//! configuration leaves all as it was. The capture keeps its sockets and rings: other threads
+//! go on where the ones before ended, and so do its counters. What can fail afterwards fails
+//! alone and is told: a target that cannot be probed is a problem of that target, and a
+//! reflector or a capture whose new threads do not start, after the old ones were stopped, is
+//! a failed component.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -145,15 +147,12 @@ impl Agent {
             let detail = format!("it could not be started again: {error}; restart the agent");
             self.health("reflector", Health::Failed, detail);
         }
-        if capture_changes == CaptureChange::Now {
-            let opener = &self.opener;
-            let ready = self.config.capture.as_ref().map(|config| {
-                capturing::prepare(config, |config, device| opener.capture(config, device))
-            });
-            if let Err(error) = self.capture(ready) {
-                let detail = format!("it could not be started again: {error}; restart the agent");
-                self.health("capture", Health::Failed, detail);
-            }
+        if capture_changes == CaptureChange::Now
+            && let Err(error) = self.capture_again()
+        {
+            self.note(Note::Capture(None));
+            let detail = format!("it could not be started again: {error}; restart the agent");
+            self.health("capture", Health::Failed, detail);
         }
         self.info = ConfigInfo {
             sha256: self.config.sha256.clone(),

@@ -7,28 +7,29 @@
 //! `netsonde capture` ([`crate::passive::live::worker`]).
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use base::MonoNanos;
 use measure::passive::Options;
-use record::series::Interval;
+use record::series::{ClassicBounds, Interval};
 use record::snapshot::Health;
 
 use crate::config::Capture;
-use crate::passive::live::source::LiveSource;
-use crate::passive::live::worker::{self, Order, Setup};
+use crate::passive::live::slot::Slot;
+use crate::passive::live::source::{LiveSource, OpenedDevice};
+use crate::passive::live::watched::Watched;
+use crate::passive::live::worker::{self, Order, Setup, Stop};
 
 mod collect;
 mod open;
 #[cfg(test)]
 mod tests;
 
-pub use collect::Collector;
-pub use open::{Ready, descriptors, is_wanted, open, prepare, same_sockets};
+pub use collect::{Collector, Described};
+pub use open::{Group, Ready, descriptors, is_wanted, open, prepare, same_sockets};
 
 use open::{device, names, workers};
 
@@ -48,28 +49,25 @@ pub struct Told {
     evicted: AtomicU64,
 }
 
-struct Device {
-    name: String,
-    /// Workers that read it.
-    readers: usize,
-    /// Why it is not read.
-    problem: Option<String>,
-}
-
 /// See the module.
 pub struct Capturing {
     config: Capture,
-    devices: Vec<Device>,
+    watched: Watched,
     orders: Vec<Sender<Order>>,
-    threads: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Vec<Slot>>>,
+    stop: Arc<Stop>,
+    /// Readers that could not go on, from the collector; and its end, for the next one.
     gone: Receiver<usize>,
+    gone_in: Sender<usize>,
     told: Arc<Told>,
     /// What was told last, and when it grew.
     seen: (u64, u64),
     grew: Option<(MonoNanos, String)>,
     next_look: MonoNanos,
     problem: Option<String>,
+    /// How the devices are captured, and why so; and whether that is news.
+    how: (&'static str, String),
+    described: Option<Described>,
 }
 
 impl Capturing {
@@ -80,91 +78,139 @@ impl Capturing {
     pub fn start(
         config: &Capture,
         ready: Ready,
-        bounds: &record::series::ClassicBounds,
+        bounds: &ClassicBounds,
     ) -> io::Result<(Self, Collector)> {
-        let count = workers(config);
-        let groups = config.groups();
-        let (gone_out, gone) = channel();
-        let told = Arc::new(Told::default());
+        let (gone_in, gone) = channel();
         let mut capturing = Self {
             config: config.clone(),
-            devices: Vec::new(),
+            watched: Watched::default(),
             orders: Vec::new(),
             threads: Vec::new(),
-            stop: Arc::new(AtomicBool::new(false)),
+            stop: Arc::new(Stop::default()),
             gone,
-            told: Arc::clone(&told),
+            gone_in,
+            told: Arc::new(Told::default()),
             seen: (0, 0),
             grew: None,
             next_look: MonoNanos(0),
             problem: ready.problem,
+            how: ("none", "no device could be opened yet".to_owned()),
+            described: None,
         };
-        let mut sources: Vec<Vec<(usize, LiveSource)>> = (0..count).map(|_| Vec::new()).collect();
-        let mut backend = ("none", "no device could be opened yet".to_owned());
-        for (number, device) in ready.devices.into_iter().enumerate() {
-            let (readers, problem) = match device.opened {
+        let mut slots: Vec<Vec<Slot>> = (0..workers(config)).map(|_| Vec::new()).collect();
+        for device in ready.devices {
+            match device.opened {
                 Ok(opened) => {
-                    for note in &opened.notes {
-                        tracing::warn!(device = device.name, "capture: {note}");
-                    }
-                    backend = (opened.backend, opened.reason);
-                    let readers = opened.sources.len();
-                    for (worker, source) in sources.iter_mut().zip(opened.sources) {
-                        worker.push((number, source));
-                    }
-                    (readers, None)
+                    let place = capturing.watched.add(&device.name, "");
+                    let sources = capturing.opened(&device.name, opened);
+                    capturing.watched.begin(place, sources, &mut slots);
                 }
-                Err(problem) => (0, Some(problem)),
-            };
-            capturing.devices.push(Device {
-                name: device.name,
-                readers,
-                problem,
-            });
+                Err(problem) => {
+                    capturing.watched.add(&device.name, &problem);
+                }
+            }
         }
+        let collector = capturing.spawn(slots, bounds)?;
+        Ok((capturing, collector))
+    }
+
+    /// Ends the threads and starts others on the same sources, for a configuration that needs
+    /// no other ones. What comes meanwhile waits in the rings. The collector shall succeed the
+    /// one before.
+    ///
+    /// # Errors
+    /// When a thread had died, or there can be none.
+    pub fn succeed(
+        mut self,
+        config: &Capture,
+        bounds: &ClassicBounds,
+    ) -> io::Result<(Self, Collector)> {
+        self.stop.pass_on();
+        let mut slots = Vec::new();
+        for thread in std::mem::take(&mut self.threads) {
+            let ended = thread.join();
+            slots.push(ended.map_err(|_| io::Error::other("a capture thread died"))?);
+        }
+        self.stop = Arc::new(Stop::default());
+        self.orders.clear();
+        self.config = config.clone();
+        let collector = self.spawn(slots, bounds)?;
+        Ok((self, collector))
+    }
+
+    /// A thread for each list of sources.
+    fn spawn(&mut self, slots: Vec<Vec<Slot>>, bounds: &ClassicBounds) -> io::Result<Collector> {
+        let config = &self.config;
+        let groups = config.groups();
+        let options = Options {
+            classifier: config.classifier,
+            layer: config.layer,
+            duplicates: config.duplicates,
+            flows: config.max_flows,
+            segments: config.max_flows.saturating_mul(2),
+            groups: groups.clone(),
+            ..Options::new(crate::passive::seed())
+        };
+        let options = crate::passive::share(&options, slots.len());
+        let capacity = u64::from(options.flows) * slots.len() as u64;
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let mut loads = Vec::new();
-        for (number, sources) in sources.into_iter().enumerate() {
-            let flows = (config.max_flows / count).max(16);
+        for (number, slots) in slots.into_iter().enumerate() {
             let setup = Setup {
-                options: Options {
-                    classifier: config.classifier,
-                    layer: config.layer,
-                    duplicates: config.duplicates,
-                    flows,
-                    segments: flows.saturating_mul(2),
-                    groups: groups.clone(),
-                    ..Options::new(crate::passive::seed())
-                },
+                options: options.clone(),
                 top: 0,
                 walk_ns: Some(WALK_NS),
                 cpu: config.dedicated.then_some(number % cpus),
                 lines: false,
+                windows: false,
                 count: None,
             };
-            let stop = Arc::clone(&capturing.stop);
-            let handle = worker::start::<Interval>(number, setup, sources, None, stop)?;
-            loads.push(handle.loads);
-            capturing.orders.push(handle.orders);
-            capturing.threads.push(handle.thread);
+            let reading = slots.iter().filter(|slot| slot.source.is_some()).count();
+            let stop = Arc::clone(&self.stop);
+            let handle = worker::start::<Interval>(number, setup, slots, None, stop)?;
+            loads.push((handle.loads, reading));
+            self.orders.push(handle.orders);
+            self.threads.push(handle.thread);
         }
-        let names: Vec<&str> = capturing
-            .devices
-            .iter()
-            .map(|device| device.name.as_str())
-            .collect();
-        let collector = Collector::new(collect::Begin {
+        let described = self.describe();
+        self.described = Some(described.clone());
+        Ok(Collector::new(collect::Begin {
             loads,
             groups,
             bounds: bounds.clone(),
-            device: names.join(","),
-            backend: backend.0,
-            reason: backend.1,
-            capacity: u64::from((config.max_flows / count).max(16)) * u64::from(count),
-            gone: gone_out,
-            told,
-        });
-        Ok((capturing, collector))
+            described,
+            capacity,
+            gone: self.gone_in.clone(),
+            told: Arc::clone(&self.told),
+        }))
+    }
+
+    /// Notes how a device was opened; gives its sources.
+    fn opened(&mut self, device: &str, opened: OpenedDevice) -> Vec<LiveSource> {
+        for note in &opened.notes {
+            tracing::warn!(device, "capture: {note}");
+        }
+        self.how = (opened.backend, opened.reason);
+        opened.sources
+    }
+
+    fn describe(&self) -> Described {
+        let (backend, reason) = self.how.clone();
+        Described {
+            device: self.watched.names(),
+            backend,
+            reason,
+        }
+    }
+
+    /// What is captured, how and why so, if that is not what it was.
+    pub fn news(&mut self) -> Option<Described> {
+        let now = self.describe();
+        if self.described.as_ref() == Some(&now) {
+            return None;
+        }
+        self.described = Some(now.clone());
+        Some(now)
     }
 
     /// What it runs on.
@@ -181,61 +227,31 @@ impl Capturing {
     pub fn look(
         &mut self,
         now: MonoNanos,
-        open: impl Fn(&Capture, &str) -> io::Result<Vec<Option<OwnedFd>>>,
+        open: impl Fn(&Capture, &str) -> io::Result<Group>,
     ) -> Option<(Health, String)> {
         if now < self.next_look {
             return None;
         }
         self.next_look = now.plus(LOOK_NS);
-        while let Ok(number) = self.gone.try_recv() {
-            if let Some(device) = self.devices.get_mut(number) {
-                device.readers = device.readers.saturating_sub(1);
-                device.problem = Some("it is gone; waiting for it".to_owned());
-            }
+        while let Ok(place) = self.gone.try_recv() {
+            self.watched.lost(place, "it is gone");
         }
         if let Ok(names) = names(&self.config) {
             self.problem = None;
-            for name in names {
-                if !self.devices.iter().any(|device| device.name == name) {
-                    self.devices.push(Device {
-                        name,
-                        readers: 0,
-                        problem: Some("it is new".to_owned()),
-                    });
-                }
+            for name in self.watched.unknown(names) {
+                self.watched.add(&name, "it is new");
             }
         }
-        for number in 0..self.devices.len() {
-            self.open_again(number, &open);
+        for (place, name) in self.watched.back() {
+            match device(&self.config, &name, &open) {
+                Ok(opened) => {
+                    let sources = self.opened(&name, opened);
+                    self.watched.give(place, sources, self.orders.iter());
+                }
+                Err(problem) => self.watched.refused(place, problem),
+            }
         }
         Some(self.health(now))
-    }
-
-    fn open_again(
-        &mut self,
-        number: usize,
-        open: &impl Fn(&Capture, &str) -> io::Result<Vec<Option<OwnedFd>>>,
-    ) {
-        let Some(waiting) = self
-            .devices
-            .get_mut(number)
-            .filter(|device| device.problem.is_some() && device.readers == 0)
-        else {
-            return;
-        };
-        if sys::device::index(&waiting.name).is_err() {
-            return;
-        }
-        match device(&self.config, &waiting.name, open) {
-            Ok(opened) => {
-                for (orders, source) in self.orders.iter().zip(opened.sources) {
-                    let sent = orders.send(Order::Take(number, source));
-                    waiting.readers += usize::from(sent.is_ok());
-                }
-                waiting.problem = None;
-            }
-            Err(problem) => waiting.problem = Some(problem),
-        }
     }
 
     fn health(&mut self, now: MonoNanos) -> (Health, String) {
@@ -251,13 +267,13 @@ impl Capturing {
             self.grew = Some((now, text.to_owned()));
         }
         self.seen = (lost, evicted);
-        let troubled = self.devices.iter().filter_map(|device| {
+        let troubled = self.watched.iter().filter_map(|device| {
             let problem = device.problem.as_ref()?;
             Some(format!("{}: {problem}", device.name))
         });
         let troubled: Vec<String> = troubled.chain(self.problem.clone()).collect();
         if !troubled.is_empty() {
-            let all = self.devices.iter().all(|device| device.problem.is_some());
+            let all = self.watched.iter().all(|device| device.problem.is_some());
             let health = if all {
                 Health::Failed
             } else {
@@ -273,8 +289,7 @@ impl Capturing {
 
     /// Ends the threads, after what their rings held; false if one had died.
     pub fn stop(self) -> bool {
-        // Relaxed: a flag, nothing is read through it.
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.end();
         let mut well = true;
         for thread in self.threads {
             well &= thread.join().is_ok();

@@ -5,13 +5,6 @@ use base::{LossPlace, Sender, TcpClass};
 use super::{Gather, OfGroup, Value};
 use crate::table;
 
-const fn word(sender: Sender) -> &'static str {
-    match sender {
-        Sender::Near => "near",
-        Sender::Remote => "remote",
-    }
-}
-
 pub(super) fn gather(gather: &mut Gather<'_, '_>) {
     let snapshot = gather.snapshot;
     let Some(capture) = &snapshot.capture else {
@@ -33,6 +26,7 @@ pub(super) fn gather(gather: &mut Gather<'_, '_>) {
     for (metric, count) in [
         (table::CAPTURE_INTERVALS, capture.intervals),
         (table::CAPTURE_DEGRADED, capture.degraded_intervals),
+        (table::CAPTURE_INTERRUPTED, capture.interrupted_intervals),
         (table::CAPTURE_INTERRUPTIONS, capture.interruptions),
         (table::CAPTURE_CLOCK_BACK, capture.clock_back),
         (table::FLOW_ENTRIES, capture.flows_active),
@@ -73,7 +67,7 @@ fn groups(gather: &mut Gather<'_, '_>) {
     gather.per_group(table::FLOW_LATE, groups, since, |group| {
         let of = |sender: Sender| {
             let series = group.late[sender.index()].as_deref()?;
-            Some((vec![word(sender)], Value::Series(series)))
+            Some((vec![sender.as_str()], Value::Series(series)))
         };
         Sender::ALL.into_iter().filter_map(of).collect()
     });
@@ -82,15 +76,15 @@ fn groups(gather: &mut Gather<'_, '_>) {
         gather.per_group(metric, groups, since, |group| {
             let traffic = &group.traffic;
             let list = [traffic.packets, traffic.bytes, traffic.segments][at];
-            let of = |sender: Sender| number(vec![word(sender)], list[sender.index()]);
+            let of = |sender: Sender| number(vec![sender.as_str()], list[sender.index()]);
             Sender::ALL.map(of).to_vec()
         });
     }
     gather.per_group(table::FLOW_CLASSES, groups, since, |group| {
         let all = TcpClass::ALL.iter().flat_map(|class| {
             Sender::ALL.map(|sender| {
-                let count = group.classes[sender.index()][class.index()];
-                number(vec![class.as_str(), word(sender)], count)
+                let count = group.counts.classes[sender.index()][class.index()];
+                number(vec![class.as_str(), sender.as_str()], count)
             })
         });
         all.collect()
@@ -98,16 +92,16 @@ fn groups(gather: &mut Gather<'_, '_>) {
     gather.per_group(table::FLOW_LOST, groups, since, |group| {
         let all = LossPlace::ALL.iter().flat_map(|place| {
             Sender::ALL.map(|sender| {
-                let count = group.losses[sender.index()][place.index()];
-                number(vec![place.as_str(), word(sender)], count)
+                let count = group.counts.losses[sender.index()][place.index()];
+                number(vec![place.as_str(), sender.as_str()], count)
             })
         });
         all.collect()
     });
     gather.per_group(table::FLOW_TOO_BIG, groups, since, |group| {
-        vec![number(Vec::new(), group.too_big)]
+        vec![number(Vec::new(), group.counts.too_big)]
     });
     gather.per_group(table::FLOW_BLACK_HOLES, groups, since, |group| {
-        vec![number(Vec::new(), group.black_holes)]
+        vec![number(Vec::new(), group.counts.black_holes)]
     });
 }

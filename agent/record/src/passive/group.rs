@@ -67,6 +67,17 @@ pub struct GroupStats<D = Distribution> {
     rtt: [Option<Box<D>>; CELLS],
     late_bytes: [Option<Box<D>>; 2],
     late_ns: [Option<Box<D>>; 2],
+    /// What was counted by what it is.
+    pub counts: GroupCounts,
+    /// Flows that ended, by [`FlowEnd::index`].
+    pub ended: [u64; FlowEnd::COUNT],
+    /// What flows that ended had sent.
+    pub traffic: Traffic,
+}
+
+/// What is counted of a group by what it is.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct GroupCounts {
     /// Frames by [`Sender::index`] and [`TcpClass::index`].
     pub classes: [[u64; TcpClass::COUNT]; 2],
     /// Segments by [`Sender::index`] and [`LossPlace::index`].
@@ -75,10 +86,27 @@ pub struct GroupStats<D = Distribution> {
     pub too_big: u64,
     /// Suspicions of black holes.
     pub black_holes: u64,
-    /// Flows that ended, by [`FlowEnd::index`].
-    pub ended: [u64; FlowEnd::COUNT],
-    /// What flows that ended had sent.
-    pub traffic: Traffic,
+}
+
+impl GroupCounts {
+    /// Adds another one's.
+    pub fn merge(&mut self, other: &Self) {
+        // Without `..`: a new counter must not be forgotten here.
+        let Self {
+            classes,
+            losses,
+            too_big,
+            black_holes,
+        } = other;
+        for (ours, theirs) in self.classes.iter_mut().zip(classes) {
+            add(ours, theirs);
+        }
+        for (ours, theirs) in self.losses.iter_mut().zip(losses) {
+            add(ours, theirs);
+        }
+        self.too_big += too_big;
+        self.black_holes += black_holes;
+    }
 }
 
 /// What the ends of flows sent, by [`Sender::index`]. That of flows that ended and that of
@@ -136,10 +164,7 @@ impl<D> Default for GroupStats<D> {
             rtt: [const { None }; CELLS],
             late_bytes: [const { None }; 2],
             late_ns: [const { None }; 2],
-            classes: [[0; TcpClass::COUNT]; 2],
-            losses: [[0; LossPlace::COUNT]; 2],
-            too_big: 0,
-            black_holes: 0,
+            counts: GroupCounts::default(),
             ended: [0; FlowEnd::COUNT],
             traffic: Traffic::default(),
         }
@@ -161,7 +186,7 @@ impl<D: Values> GroupStats<D> {
 
     #[inline]
     pub(super) fn classes(&mut self, sender: Sender, classes: TcpClasses) {
-        let counts = &mut self.classes[sender.index()];
+        let counts = &mut self.counts.classes[sender.index()];
         for class in classes.iter() {
             counts[class.index()] += 1;
         }
@@ -200,13 +225,13 @@ impl<D: Values> GroupStats<D> {
     /// Frames of a class, of both senders.
     #[must_use]
     pub const fn frames(&self, class: TcpClass) -> u64 {
-        self.classes[0][class.index()] + self.classes[1][class.index()]
+        self.counts.classes[0][class.index()] + self.counts.classes[1][class.index()]
     }
 
     /// Segments at a place, of both senders.
     #[must_use]
     pub const fn lost(&self, place: LossPlace) -> u64 {
-        self.losses[0][place.index()] + self.losses[1][place.index()]
+        self.counts.losses[0][place.index()] + self.counts.losses[1][place.index()]
     }
 
     /// Whether nothing was ever added.
@@ -214,10 +239,8 @@ impl<D: Values> GroupStats<D> {
     pub fn is_empty(&self) -> bool {
         self.rtt.iter().all(Option::is_none)
             && self.ended.iter().all(|count| *count == 0)
-            && self.classes.iter().flatten().all(|count| *count == 0)
-            && self.losses.iter().flatten().all(|count| *count == 0)
+            && self.counts == GroupCounts::default()
             && self.traffic == Traffic::default()
-            && self.too_big == 0
     }
 
     /// Forgets everything; keeps the memory.
@@ -245,24 +268,14 @@ impl<D: Merge> GroupStats<D> {
             rtt,
             late_bytes,
             late_ns,
-            classes,
-            losses,
-            too_big,
-            black_holes,
+            counts,
             ended,
             traffic,
         } = other;
         cells(&mut self.rtt, rtt);
         cells(&mut self.late_bytes, late_bytes);
         cells(&mut self.late_ns, late_ns);
-        for (ours, theirs) in self.classes.iter_mut().zip(classes) {
-            add(ours, theirs);
-        }
-        for (ours, theirs) in self.losses.iter_mut().zip(losses) {
-            add(ours, theirs);
-        }
-        self.too_big += too_big;
-        self.black_holes += black_holes;
+        self.counts.merge(counts);
         add(&mut self.ended, ended);
         self.traffic.merge(traffic);
     }

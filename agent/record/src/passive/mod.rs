@@ -13,7 +13,7 @@ mod windows;
 
 use base::{Address, FlowKey, FlowSummary, Observation, Sender};
 
-pub use group::{GroupStats, Merge, Traffic, Values};
+pub use group::{GroupCounts, GroupStats, Merge, Traffic, Values};
 pub use top::TopFlows;
 pub use windows::{OpenWindows, Windows, windows_of};
 
@@ -130,7 +130,7 @@ impl<D: Values> CaptureStats<D> {
                 place,
                 segments,
                 ..
-            } => stats.losses[sender.index()][place.index()] += u64::from(segments),
+            } => stats.counts.losses[sender.index()][place.index()] += u64::from(segments),
             Observation::Reordering {
                 sender,
                 bytes,
@@ -140,7 +140,7 @@ impl<D: Values> CaptureStats<D> {
             Observation::TooBig {
                 next_hop_mtu, from, ..
             } => {
-                stats.too_big += 1;
+                stats.counts.too_big += 1;
                 self.name_too_big(TooBig {
                     from,
                     next_hop_mtu,
@@ -153,7 +153,7 @@ impl<D: Values> CaptureStats<D> {
                 packet_bytes,
                 ..
             } => {
-                stats.black_holes += 1;
+                stats.counts.black_holes += 1;
                 self.name_black_hole(BlackHole {
                     flow,
                     sender,

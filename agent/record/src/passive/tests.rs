@@ -96,9 +96,9 @@ fn frames_count_once_in_each_of_their_classes() {
     });
     let total = stats.total();
     assert_eq!(total.frames(TcpClass::DuplicateAck), 3);
-    assert_eq!(total.classes[1][TcpClass::ZeroWindow.index()], 2);
+    assert_eq!(total.counts.classes[1][TcpClass::ZeroWindow.index()], 2);
     assert_eq!(total.frames(TcpClass::Retransmission), 0);
-    assert_eq!(total.losses[1][LossPlace::Before.index()], 7);
+    assert_eq!(total.counts.losses[1][LossPlace::Before.index()], 7);
     assert_eq!(total.lost(LossPlace::After), 0);
     // A group that is not there is nobody's.
     stats.observe(&rtt(7, RttMethod::Dns, Leg::Near, 1));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use wire::decode::Undecoded;
 use wire::quic::NotQuic;
 
-use super::lines::{self, sender_word};
+use super::lines;
 use super::{RETRANSMISSIONS, Report};
 use crate::output::json::distribution;
 
@@ -113,7 +113,7 @@ fn named<T>(all: &[T], of: impl Fn(&T) -> (&'static str, u64)) -> Value {
 fn by_sender(of: impl Fn(Sender) -> Value) -> Value {
     let map: Map<String, Value> = Sender::ALL
         .iter()
-        .map(|sender| (sender_word(*sender).to_owned(), of(*sender)))
+        .map(|sender| (sender.as_str().to_owned(), of(*sender)))
         .collect();
     Value::Object(map)
 }
@@ -151,7 +151,7 @@ fn tcp(report: &Report<'_>) -> Value {
         json!(report.retransmission_ratio()),
     );
     for sender in Sender::ALL {
-        map.insert(sender_word(sender).into(), tcp_of(&report.total, sender));
+        map.insert(sender.as_str().into(), tcp_of(&report.total, sender));
     }
     Value::Object(map)
 }
@@ -163,7 +163,7 @@ fn tcp_of(total: &GroupStats, sender: Sender) -> Value {
         total.traffic.segments[sender.index()].into(),
     );
     for class in TcpClass::ALL {
-        let frames = total.classes[sender.index()][class.index()];
+        let frames = total.counts.classes[sender.index()][class.index()];
         map.insert(class.as_str().into(), frames.into());
     }
     Value::Object(map)
@@ -185,7 +185,10 @@ fn rtt(total: &GroupStats) -> Value {
 
 fn loss(total: &GroupStats, sender: Sender) -> Value {
     named(LossPlace::ALL, |place| {
-        (place.as_str(), total.losses[sender.index()][place.index()])
+        (
+            place.as_str(),
+            total.counts.losses[sender.index()][place.index()],
+        )
     })
 }
 
@@ -216,7 +219,7 @@ fn mtu(report: &Report<'_>) -> Value {
         .iter()
         .map(|each| {
             json!({
-                "sender": sender_word(each.sender),
+                "sender": each.sender.as_str(),
                 "packet_bytes": each.packet_bytes,
                 "count": each.count,
             })
@@ -225,9 +228,9 @@ fn mtu(report: &Report<'_>) -> Value {
     json!({
         "near": side(Sender::Near),
         "remote": side(Sender::Remote),
-        "too_big_count": report.total.too_big,
+        "too_big_count": report.total.counts.too_big,
         "too_big": too_big,
-        "black_hole_count": report.total.black_holes,
+        "black_hole_count": report.total.counts.black_holes,
         "black_holes": holes,
         "not_named": stats.unnamed,
     })

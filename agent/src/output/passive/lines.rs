@@ -20,7 +20,8 @@ pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups:
         None => text.push_str("null"),
     }
     let _ = write!(text, ",\"protocol_number\":{}", flow.protocol);
-    for (key, sender) in [("near", Sender::Near), ("remote", Sender::Remote)] {
+    for sender in Sender::ALL {
+        let key = sender.as_str();
         let (address, port) = flow.ends[sender.index()];
         let side = &flow.sides[sender.index()];
         let _ = write!(
@@ -162,7 +163,7 @@ impl FrameRecord {
         }
         let _ = write!(text, "{{\"frame\":{},\"sender\":", self.number);
         match self.sender {
-            Some(sender) => quoted(text, sender_word(sender)),
+            Some(sender) => quoted(text, sender.as_str()),
             None => text.push_str("null"),
         }
         text.push_str(",\"classes\":[");
@@ -186,22 +187,13 @@ impl FrameRecord {
                 text,
                 "{}{{\"sender\":\"{}\",\"place\":\"{}\",\"segments\":{segments}}}",
                 comma(at),
-                sender_word(sender),
+                sender.as_str(),
                 place.as_str()
             );
         }
         text.push_str("]}\n");
         self.classes = TcpClasses::NONE;
         self.sender = None;
-    }
-}
-
-/// The word for a sender.
-#[must_use]
-pub const fn sender_word(sender: Sender) -> &'static str {
-    match sender {
-        Sender::Near => "near",
-        Sender::Remote => "remote",
     }
 }
 

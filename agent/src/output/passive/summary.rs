@@ -8,7 +8,6 @@ use capture::DropReason;
 use measure::passive::Unmeasured;
 use wire::decode::Undecoded;
 
-use super::lines::sender_word;
 use super::{Report, protocol};
 use crate::output::words::plural;
 
@@ -175,7 +174,7 @@ fn tcp(out: &mut String, report: &Report<'_>) {
 /// Where segments were lost, as seen from here.
 fn losses(out: &mut String, report: &Report<'_>) {
     for sender in Sender::ALL {
-        let of = |place: LossPlace| report.total.losses[sender.index()][place.index()];
+        let of = |place: LossPlace| report.total.counts.losses[sender.index()][place.index()];
         let text = counts(LossPlace::ALL.iter().map(|place| {
             let words = match place {
                 LossPlace::After => "lost after the probe",
@@ -187,7 +186,7 @@ fn losses(out: &mut String, report: &Report<'_>) {
             (words, of(*place))
         }));
         if !text.is_empty() {
-            let _ = writeln!(out, "loss, sent by {}: {text}", sender_word(sender));
+            let _ = writeln!(out, "loss, sent by {}: {text}", sender.as_str());
         }
     }
 }
@@ -238,7 +237,7 @@ fn sizes(out: &mut String, report: &Report<'_>) {
         );
         for sender in Sender::ALL {
             if let Some((low, high)) = stats.mss[sender.index()] {
-                let _ = write!(out, "; mss of {} {low}", sender_word(sender));
+                let _ = write!(out, "; mss of {} {low}", sender.as_str());
                 if high != low {
                     let _ = write!(out, " to {high}");
                 }
@@ -258,12 +257,12 @@ fn sizes(out: &mut String, report: &Report<'_>) {
             plural(each.count, "time")
         );
     }
-    if report.total.black_holes > 0 {
+    if report.total.counts.black_holes > 0 {
         let sizes = stats.black_holes.iter().map(|hole| hole.packet_bytes).max();
         let _ = writeln!(
             out,
             "black hole suspected {}: packets of {} bytes do not get through while smaller ones do; netsonde mtu or ping -M do -s {} tells",
-            plural(report.total.black_holes, "time"),
+            plural(report.total.counts.black_holes, "time"),
             sizes.unwrap_or(0),
             sizes.unwrap_or(0),
         );

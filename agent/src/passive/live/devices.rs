@@ -41,6 +41,12 @@ impl Wanted {
         self.words.iter().any(|word| is_pattern(word))
     }
 
+    /// Whether this one was named as such.
+    #[must_use]
+    pub fn names(&self, device: &str) -> bool {
+        self.words.iter().any(|word| word == device)
+    }
+
     /// The devices, each once, in the order of the words. A name without a device stays: it
     /// may come, or be one that only libpcap knows.
     #[must_use]

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use base::{FlowKey, FlowSummary, WallNanos};
 use capture::{DropReason, Drops};
 use measure::passive::{Counters, Groups};
-use record::passive::{TopFlows, Traffic};
+use record::passive::Traffic;
 
-use super::worker::Load;
-use crate::output::passive::{Report, add_counters, subtract_counters};
+use super::load::{Load, Shares};
+use crate::output::passive::{Report, subtract_counters};
 use crate::passive::plan::Plan;
 use crate::passive::tally::{Origin, Standing, Tally};
 
@@ -23,23 +23,11 @@ pub struct Moving {
     pub ns: u64,
 }
 
-#[derive(Default)]
-struct Share {
-    counters: Option<Counters>,
-    drops: Drops,
-    active: u64,
-    /// What flows that ended had sent.
-    ended: Vec<Traffic>,
-    /// What all had sent when the table was walked last.
-    traffic: Vec<Traffic>,
-    largest: Option<TopFlows>,
-}
-
 /// See the module.
 pub struct Merged {
     total: Tally,
     interval: Tally,
-    shares: Vec<Share>,
+    shares: Shares,
     before: Option<Counters>,
     traffic_before: Vec<Traffic>,
     interval_traffic: Vec<Traffic>,
@@ -70,7 +58,7 @@ impl Merged {
         Self {
             total: Tally::new(groups.count(), plan.top),
             interval: Tally::new(groups.count(), plan.top),
-            shares: (0..workers).map(|_| Share::default()).collect(),
+            shares: Shares::new(std::iter::repeat_n(0, workers), groups.count()),
             before: None,
             traffic_before: vec![Traffic::default(); groups.count()],
             interval_traffic: Vec::new(),
@@ -100,56 +88,14 @@ impl Merged {
             self.total.written = Some(written);
             self.unwritten = failure;
         }
-        let Some(share) = self.shares.get_mut(worker) else {
-            return;
-        };
-        if let Some(counters) = load.counters.take() {
-            share.counters = Some(counters);
-        }
-        share.drops = load.drops;
-        share.active = load.active;
-        share
-            .ended
-            .resize(load.standing.traffic.len(), Traffic::default());
-        for (ended, group) in share.ended.iter_mut().zip(load.tally.stats.groups()) {
-            ended.merge(&group.traffic);
-        }
-        if load.walked {
-            share.traffic.clone_from(&share.ended);
-            for (sum, standing) in share.traffic.iter_mut().zip(&load.standing.traffic) {
-                sum.merge(standing);
-            }
-            share.largest = Some(load.standing.largest.clone());
-        }
+        self.shares.take(worker, load);
         self.counters = self.zero.clone();
-        for share in &self.shares {
-            if let Some(counters) = &share.counters {
-                add_counters(&mut self.counters, counters);
-            }
-        }
-    }
-
-    /// What was not lent so far.
-    #[must_use]
-    pub fn drops(&self) -> Drops {
-        let mut all = Drops::default();
-        for share in &self.shares {
-            for reason in DropReason::ALL {
-                all.add(*reason, share.drops.get(*reason));
-            }
-        }
-        all
-    }
-
-    /// Flows in the tables.
-    #[must_use]
-    pub fn active(&self) -> u64 {
-        self.shares.iter().map(|share| share.active).sum()
+        self.shares.add_to(&mut self.counters);
     }
 
     /// Ends an interval: whether the capture lost frames in it is known now.
     pub fn end_interval(&mut self) {
-        let now = self.drops();
+        let now = self.shares.drops();
         let lost = now.lost() > self.drops_before.lost();
         self.total.intervals.all += 1;
         self.total.intervals.degraded += u64::from(lost);
@@ -171,18 +117,14 @@ impl Merged {
 
     /// What was sent by group until the tables were walked last.
     fn traffic(&self) -> Vec<Traffic> {
-        let mut sum = vec![Traffic::default(); self.groups.count()];
-        for share in &self.shares {
-            for (sum, standing) in sum.iter_mut().zip(&share.traffic) {
-                sum.merge(standing);
-            }
-        }
-        sum
+        (0..self.groups.count())
+            .map(|group| self.shares.sent(group))
+            .collect()
     }
 
     /// The interval that [`Merged::end_interval`] ended.
     pub fn interval_report<'a>(&'a self, origin: &'a Origin) -> Report<'a> {
-        let now = self.drops();
+        let now = self.shares.drops();
         let mut drops = Drops::default();
         for reason in DropReason::ALL {
             let before = self.drops_before.get(*reason);
@@ -196,13 +138,13 @@ impl Merged {
             self.interval_traffic.clone(),
             &self.nothing,
         );
-        report.active = self.active();
+        report.active = self.shares.active();
         report
     }
 
     /// Forgets the interval that ended.
     pub fn begin_interval(&mut self) {
-        self.drops_before = self.drops();
+        self.drops_before = self.shares.drops();
         self.interval.clear();
     }
 
@@ -211,27 +153,26 @@ impl Merged {
         let mut report = self.total.report(
             origin,
             &self.counters,
-            self.drops(),
+            self.shares.drops(),
             &self.groups,
             self.traffic(),
             &self.nothing,
         );
-        report.active = self.active();
+        report.active = self.shares.active();
         report.interruptions = self.interruptions;
         report
     }
 
     /// The flows that move most, if the tables were walked since the last call.
     pub fn moving(&mut self) -> Option<Vec<Moving>> {
-        if self.shares.iter().all(|share| share.largest.is_none()) {
-            return None;
-        }
+        let mut walked = false;
         let mut moving = Vec::new();
-        let mut seen = HashMap::new();
-        for (worker, share) in self.shares.iter_mut().enumerate() {
-            let Some(largest) = share.largest.take() else {
+        for worker in 0..self.shares.workers() {
+            let Some(largest) = self.shares.largest(worker) else {
                 continue;
             };
+            walked = true;
+            let mut seen = HashMap::new();
             for flow in largest.iter() {
                 let bytes = flow.sides[0].bytes + flow.sides[1].bytes;
                 let key = (worker, flow.flow, flow.first);
@@ -243,8 +184,13 @@ impl Merged {
                 });
                 seen.insert(key, (bytes, flow.last));
             }
+            // A worker that was not walked keeps what was seen of its flows.
+            self.seen.retain(|(of, ..), _| *of != worker);
+            self.seen.extend(seen);
         }
-        self.seen = seen;
+        if !walked {
+            return None;
+        }
         moving.sort_by_key(|each| {
             (
                 std::cmp::Reverse(each.bytes),

@@ -2,23 +2,25 @@
 //! runs frames to completion.
 //!
 //! Once a tick it hands the load over ([`record::handoff`]): no lock, no queue per packet, no
-//! clock read per packet. What does not fit a load (lines for files) is counted.
+//! clock read per packet. What does not fit a load (lines for files) is counted. At its end it
+//! gives its sources back, with what their rings hold if it was told to pass them on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use base::{Frame, MonoNanos, Observation, WallNanos};
-use capture::{Drops, Polled, Source, SourceError, Writer, Written};
-use measure::passive::{Analyser, Counters, Options};
+use base::{Frame, MonoNanos, WallNanos};
+use capture::{Drops, Polled, Source, Writer};
+use measure::passive::{Analyser, Options};
 use record::passive::Values;
 use record::{Distribution, handoff};
 use sys::cache::HostMemory;
 use sys::clock::{mono_now, wall_now};
 
-use super::source::{LiveSource, errno};
-use crate::passive::tally::{Standing, Tally};
+use super::load::{Load, add_drops};
+use super::slot::Slot;
+use super::source::LiveSource;
 
 /// How often a load is handed over.
 pub const TICK_NS: u64 = 200_000_000;
@@ -30,74 +32,6 @@ const FRESH_NS: u64 = 2_000_000_000;
 const TURN: Duration = Duration::from_millis(5);
 /// What a ring held when the end came must show within this time.
 const LAST: Duration = Duration::from_millis(30);
-/// Lines for files that a load takes.
-const MOST_LINES: usize = 1 << 16;
-
-/// What a worker hands over. Sums are since the load was empty, the rest is of now.
-pub struct Load<D = Distribution> {
-    /// Observations, sizes and times.
-    pub tally: Tally<D>,
-    /// What the analyser counted since it began.
-    pub counters: Option<Counters>,
-    /// What the sources did not lend since they began.
-    pub drops: Drops,
-    /// Flows in the table.
-    pub active: u64,
-    /// The flows in the table in sum, as they were when the table was walked last.
-    pub standing: Standing,
-    /// Whether it was walked for this load.
-    pub walked: bool,
-    /// For `--flows` and `--records`.
-    pub lines: Vec<(u64, Observation)>,
-    /// Lines that did not fit.
-    pub lines_lost: u64,
-    /// Devices that cannot be read any more, and why.
-    pub gone: Vec<(usize, String)>,
-    /// At the end: what became of frames that were to be written.
-    pub written: Option<(Written, Option<String>)>,
-}
-
-impl<D: Values> Load<D> {
-    fn new(setup: &Setup) -> Self {
-        Self {
-            tally: Tally::new(setup.options.groups.count(), setup.top),
-            counters: None,
-            drops: Drops::default(),
-            active: 0,
-            standing: Standing::new(setup.options.groups.count(), 4 * setup.top),
-            walked: false,
-            lines: Vec::with_capacity(if setup.lines { MOST_LINES } else { 0 }),
-            lines_lost: 0,
-            gone: Vec::new(),
-            written: None,
-        }
-    }
-
-    /// Empties it; keeps the memory.
-    pub fn clear(&mut self) {
-        self.tally.clear();
-        self.walked = false;
-        self.lines.clear();
-        self.lines_lost = 0;
-        self.gone.clear();
-    }
-
-    /// Walks the table, for what is in it and what of that moves.
-    fn walk(&mut self, analyser: &Analyser<HostMemory>) {
-        let fresh = WallNanos(wall_now().0.saturating_sub(FRESH_NS));
-        self.standing.walk(analyser.flows(), fresh);
-        self.walked = true;
-    }
-
-    #[inline]
-    fn line(&mut self, number: u64, observation: Observation) {
-        if self.lines.len() < MOST_LINES {
-            self.lines.push((number, observation));
-        } else {
-            self.lines_lost += 1;
-        }
-    }
-}
 
 /// How a worker works.
 #[derive(Clone)]
@@ -112,8 +46,38 @@ pub struct Setup {
     pub cpu: Option<usize>,
     /// Whether lines for files are wanted.
     pub lines: bool,
+    /// Whether it is wanted how much came when.
+    pub windows: bool,
     /// Frames after which it ends.
     pub count: Option<u64>,
+}
+
+/// Whether workers are to end, and how.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicU8);
+
+impl Stop {
+    const END: u8 = 1;
+    const PASS_ON: u8 = 2;
+
+    /// They end after what their rings hold.
+    pub fn end(&self) {
+        // Relaxed, here and below: a flag, nothing is read through it.
+        self.0.store(Self::END, Ordering::Relaxed);
+    }
+
+    /// They leave what their rings hold to those that get their sources.
+    pub fn pass_on(&self) {
+        self.0.store(Self::PASS_ON, Ordering::Relaxed);
+    }
+
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    fn passes_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::PASS_ON
+    }
 }
 
 /// What a worker is told.
@@ -128,8 +92,8 @@ pub struct Handle<D = Distribution> {
     pub loads: handoff::Reader<Load<D>>,
     /// Orders go there.
     pub orders: std::sync::mpsc::Sender<Order>,
-    /// The thread itself.
-    pub thread: std::thread::JoinHandle<()>,
+    /// The thread itself; it gives its sources back.
+    pub thread: std::thread::JoinHandle<Vec<Slot>>,
 }
 
 impl<D> Handle<D> {
@@ -138,15 +102,6 @@ impl<D> Handle<D> {
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
-}
-
-struct Slot {
-    device: usize,
-    /// `None`: gone.
-    source: Option<LiveSource>,
-    /// What sources of this device that are gone did not lend.
-    before: Drops,
-    now: Drops,
 }
 
 struct Worker<D> {
@@ -165,11 +120,12 @@ struct Worker<D> {
 pub fn start<D: Values + Send + 'static>(
     number: usize,
     setup: Setup,
-    sources: Vec<(usize, LiveSource)>,
+    slots: Vec<Slot>,
     writer: Option<Writer>,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 ) -> std::io::Result<Handle<D>> {
-    let (load, loads) = handoff::pair(1, || Load::new(&setup));
+    let groups = setup.options.groups.count();
+    let (load, loads) = handoff::pair(1, || Load::new(groups, setup.top, setup.lines));
     let (orders, orders_in) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
         .name(format!("cap-{number}"))
@@ -179,17 +135,14 @@ pub fn start<D: Values + Send + 'static>(
                 let _ = sys::sched::pin(cpu);
             }
             let worker = Worker {
-                slots: sources
-                    .into_iter()
-                    .map(|(device, source)| Slot::new(device, source))
-                    .collect(),
+                slots,
                 analyser: Analyser::with_memory(setup.options.clone(), HostMemory),
                 writer,
                 load,
                 left: setup.count.unwrap_or(u64::MAX),
                 setup,
             };
-            worker.run(&orders_in, &stop);
+            worker.run(&orders_in, &stop)
         })?;
     Ok(Handle {
         loads,
@@ -198,41 +151,13 @@ pub fn start<D: Values + Send + 'static>(
     })
 }
 
-impl Slot {
-    fn new(device: usize, source: LiveSource) -> Self {
-        Self {
-            device,
-            source: Some(source),
-            before: Drops::default(),
-            now: Drops::default(),
-        }
-    }
-
-    /// What was not lent; the kernel's last answer if it gives none any more.
-    fn drops(&mut self) -> Drops {
-        if let Some(Ok(now)) = self.source.as_mut().map(Source::drops) {
-            self.now = now;
-        }
-        sum(self.before, self.now)
-    }
-}
-
-fn sum(one: Drops, other: Drops) -> Drops {
-    let mut sum = one;
-    for reason in capture::DropReason::ALL {
-        sum.add(*reason, other.get(*reason));
-    }
-    sum
-}
-
 impl<D: Values> Worker<D> {
-    fn run(mut self, orders: &Receiver<Order>, stop: &AtomicBool) {
+    fn run(mut self, orders: &Receiver<Order>, stop: &Stop) -> Vec<Slot> {
         let mut next_tick = mono_now().plus(TICK_NS);
         // Handed over shortly before the main thread ends its second.
         let every = self.setup.walk_ns.unwrap_or(u64::MAX);
         let mut next_walk = mono_now().plus(every.saturating_sub(2 * TICK_NS));
-        // Relaxed: a flag, nothing is read through it.
-        while !stop.load(Ordering::Relaxed) && self.left > 0 {
+        while !stop.asked() && self.left > 0 {
             let now = mono_now();
             if now >= next_tick {
                 next_tick = now.plus(TICK_NS);
@@ -251,16 +176,15 @@ impl<D: Values> Worker<D> {
         while let Ok(order) = orders.try_recv() {
             self.obey(order);
         }
-        self.end();
+        if !stop.passes_on() {
+            self.drain();
+        }
+        self.finish()
     }
 
     fn obey(&mut self, Order::Take(device, source): Order) {
         match self.slots.iter_mut().find(|slot| slot.device == device) {
-            Some(slot) => {
-                slot.before = slot.drops();
-                slot.now = Drops::default();
-                slot.source = Some(source);
-            }
+            Some(slot) => slot.replace(source),
             None => self.slots.push(Slot::new(device, source)),
         }
     }
@@ -306,7 +230,9 @@ impl<D: Values> Worker<D> {
         let load: &mut Load<D> = load;
         let polled = source.poll(wait, |frames| {
             let frames = within(frames, left, setup.count);
-            load.tally.frames(frames);
+            if setup.windows {
+                load.tally.frames(frames);
+            }
             if let Some(writer) = writer {
                 writer.write(frames);
             }
@@ -323,16 +249,12 @@ impl<D: Values> Worker<D> {
         });
         match polled {
             Ok(Polled::End) => {
-                slot.drops();
-                slot.source = None;
-                load.gone.push((slot.device, "it ended".to_owned()));
+                load.gone.push((slot.device, slot.lose(None)));
                 None
             }
             Ok(polled) => Some(polled),
             Err(error) => {
-                slot.drops();
-                slot.source = None;
-                load.gone.push((slot.device, why(&error)));
+                load.gone.push((slot.device, slot.lose(Some(&error))));
                 None
             }
         }
@@ -350,10 +272,12 @@ impl<D: Values> Worker<D> {
         });
         load.active = u64::from(self.analyser.active());
         load.counters = Some(self.analyser.counters());
-        load.drops = self
-            .slots
-            .iter_mut()
-            .fold(Drops::default(), |all, slot| sum(all, slot.drops()));
+        let open = self.slots.iter().filter(|slot| slot.source.is_some());
+        load.reading = open.count();
+        load.drops = Drops::default();
+        for slot in &mut self.slots {
+            add_drops(&mut load.drops, slot.drops());
+        }
         if let Some(writer) = &mut self.writer {
             let seen = self.analyser.counters().frames + load.drops.lost();
             writer.note(seen, load.drops);
@@ -361,12 +285,12 @@ impl<D: Values> Worker<D> {
         }
         if now >= *next_walk {
             *next_walk = now.plus(self.setup.walk_ns.unwrap_or(u64::MAX));
-            load.walk(&self.analyser);
+            load.walk(self.analyser.flows(), fresh());
         }
     }
 
-    /// What the rings hold still, then every flow ends.
-    fn end(mut self) {
+    /// Takes what the rings hold still.
+    fn drain(&mut self) {
         let deadline = mono_now().plus(1_000_000_000);
         let end = wall_now();
         for source in self
@@ -389,6 +313,10 @@ impl<D: Values> Worker<D> {
                 }
             }
         }
+    }
+
+    /// Every flow ends, and the last load goes.
+    fn finish(mut self) -> Vec<Slot> {
         let mut never = mono_now().plus(u64::MAX);
         self.load.tally.windows.finish();
         self.tick(mono_now(), &mut never);
@@ -402,14 +330,20 @@ impl<D: Values> Worker<D> {
         });
         load.counters = Some(self.analyser.counters());
         // They all ended; those that a longer capture would have seen more of are active.
-        load.walk(&self.analyser);
+        load.walk(self.analyser.flows(), fresh());
         if let Some(writer) = self.writer.take() {
             let seen = self.analyser.counters().frames + load.drops.lost();
             let (written, result) = writer.finish(seen, load.drops);
             load.written = Some((written, result.err().map(|error| error.to_string())));
         }
         self.load.finish();
+        self.slots
     }
+}
+
+/// From when on a flow is shown.
+fn fresh() -> WallNanos {
+    WallNanos(wall_now().0.saturating_sub(FRESH_NS))
 }
 
 /// The frames that `-c` leaves.
@@ -421,12 +355,4 @@ fn within<'f, 'b>(frames: &'f [Frame<'b>], left: &mut u64, count: Option<u64>) -
     let frames = frames.get(..most).unwrap_or(frames);
     *left -= frames.len() as u64;
     frames
-}
-
-fn why(error: &SourceError) -> String {
-    match errno(error) {
-        // ENODEV, ENETDOWN
-        Some(19 | 100) => "it is gone".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
-use base::{FlowEnd, GroupKey, Leg, LossPlace, Quantity, RttMethod, Sender as End, TcpClass};
+use base::{FlowEnd, GroupKey, Leg, Quantity, RttMethod, Sender as End};
 use capture::{DropReason, Drops};
 use measure::passive::{Counters, DatagramEvent, Groups, NoSample, Unmeasured};
 use record::handoff::Reader;
-use record::passive::Traffic;
+use record::passive::{GroupCounts, Traffic};
 use record::series::{ClassicBounds, Interval, Series};
 use record::snapshot::{CaptureGroup, CaptureSnapshot};
 use wire::decode::Undecoded;
 
 use super::Told;
-use crate::output::passive::add_counters;
-use crate::passive::live::worker::Load;
+use crate::passive::live::load::{Load, Shares};
 
 /// Values of a series per tick that are kept exactly: its own interval is not used.
 const UNUSED: f64 = 0.0;
@@ -25,45 +24,46 @@ const NONE: &str = "none";
 
 /// What it begins with.
 pub(super) struct Begin {
-    pub(super) loads: Vec<Reader<Load<Interval>>>,
+    /// Of each worker its loads, and how many sources it reads.
+    pub(super) loads: Vec<(Reader<Load<Interval>>, usize)>,
     pub(super) groups: Groups,
     pub(super) bounds: ClassicBounds,
-    pub(super) device: String,
-    pub(super) backend: &'static str,
-    pub(super) reason: String,
+    pub(super) described: Described,
     pub(super) capacity: u64,
     pub(super) gone: Sender<usize>,
     pub(super) told: Arc<Told>,
 }
 
-/// A worker's newest numbers.
-struct Share {
-    loads: Reader<Load<Interval>>,
-    counters: Option<Counters>,
-    drops: Drops,
-    active: u64,
-    ended: Vec<Traffic>,
-    traffic: Vec<Traffic>,
+/// What is captured, how and why so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Described {
+    /// The devices, with commas.
+    pub device: String,
+    /// How.
+    pub backend: &'static str,
+    /// Why so.
+    pub reason: String,
 }
 
 /// Series of a group; each from its first value on.
 #[derive(Default)]
 struct Group {
+    /// What was sent before these workers began.
+    before: Traffic,
     rtt: [Option<Series>; RttMethod::COUNT * Leg::COUNT],
     late: [Option<Series>; 2],
-    classes: [[u64; TcpClass::COUNT]; 2],
-    losses: [[u64; LossPlace::COUNT]; 2],
-    too_big: u64,
-    black_holes: u64,
+    counts: GroupCounts,
 }
 
 /// See the module.
 pub struct Collector {
-    shares: Vec<Share>,
+    loads: Vec<Reader<Load<Interval>>>,
+    shares: Shares,
     of: Vec<Group>,
     groups: Groups,
     bounds: ClassicBounds,
-    zero: Counters,
+    /// What was counted before these workers began.
+    before: Counters,
     base: CaptureSnapshot,
     lost: u64,
     gone: Sender<usize>,
@@ -73,22 +73,12 @@ pub struct Collector {
 impl Collector {
     pub(super) fn new(begin: Begin) -> Self {
         let count = begin.groups.count();
-        let shares = begin.loads.into_iter().map(|loads| Share {
-            loads,
-            counters: None,
-            drops: Drops::default(),
-            active: 0,
-            ended: vec![Traffic::default(); count],
-            traffic: vec![Traffic::default(); count],
-        });
-        Self {
-            shares: shares.collect(),
+        let mut collector = Self {
+            shares: Shares::new(begin.loads.iter().map(|(_, reading)| *reading), count),
+            loads: begin.loads.into_iter().map(|(loads, _)| loads).collect(),
             of: (0..count).map(|_| Group::default()).collect(),
-            zero: measure::passive::Analyser::new(crate::passive::smallest()).counters(),
+            before: measure::passive::Analyser::new(crate::passive::smallest()).counters(),
             base: CaptureSnapshot {
-                device: begin.device,
-                backend: begin.backend,
-                reason: begin.reason,
                 since: sys::clock::wall_now(),
                 flows_capacity: begin.capacity,
                 ..CaptureSnapshot::default()
@@ -98,29 +88,88 @@ impl Collector {
             lost: 0,
             gone: begin.gone,
             told: begin.told,
+        };
+        collector.describe(begin.described);
+        collector
+    }
+
+    /// What is captured from now on, how and why so.
+    pub fn describe(&mut self, described: Described) {
+        let Described {
+            device,
+            backend,
+            reason,
+        } = described;
+        self.base.device = device;
+        self.base.backend = backend;
+        self.base.reason = reason;
+    }
+
+    /// Goes on where one ends whose threads have stopped and left their sources to ours:
+    /// every counter goes on from where it was, and so do the groups of the same names.
+    pub fn succeed(&mut self, mut before: Self) {
+        before.take();
+        self.before = before.counters();
+        self.shares.succeed(&before.shares);
+        self.lost = before.lost;
+        self.base.since = before.base.since;
+        self.base.intervals = before.base.intervals;
+        self.base.degraded_intervals = before.base.degraded_intervals;
+        self.base.interrupted_intervals = before.base.interrupted_intervals;
+        self.base.interruptions = before.base.interruptions;
+        for (at, mut group) in std::mem::take(&mut before.of).into_iter().enumerate() {
+            group.before.merge(&before.shares.sent(at));
+            let name = before.groups.names(key(at));
+            let same = (0..self.of.len()).find(|at| self.groups.names(key(*at)) == name);
+            if let Some(ours) = same.and_then(|at| self.of.get_mut(at)) {
+                *ours = group;
+            }
         }
+    }
+
+    /// Takes what waits.
+    fn take(&mut self) {
+        let Self {
+            loads,
+            shares,
+            of,
+            bounds,
+            ..
+        } = self;
+        let mut interruptions = None;
+        for (worker, loads) in loads.iter_mut().enumerate() {
+            let mut went = 0;
+            loads.take(|load| {
+                for (device, _) in &load.gone {
+                    went += 1;
+                    // A supervisor that is gone needs no word.
+                    let _ = self.gone.send(*device);
+                }
+                for (group, from) in of.iter_mut().zip(load.tally.stats.groups()) {
+                    group.take(from, bounds);
+                }
+                shares.take(worker, load);
+                load.clear();
+            });
+            // Each device has a source in the first worker: the others say the same.
+            interruptions.get_or_insert(went);
+        }
+        self.base.interruptions += interruptions.unwrap_or(0);
+    }
+
+    fn counters(&self) -> Counters {
+        let mut counters = self.before.clone();
+        self.shares.add_to(&mut counters);
+        counters
     }
 
     /// Takes what waits, and ends an interval.
     pub fn snapshot(&mut self) -> CaptureSnapshot {
-        let mut interruptions = None;
-        for share in &mut self.shares {
-            let gone = take(share, &mut self.of, &self.bounds, &self.gone);
-            // Each device has a source in the first worker: the others say the same.
-            interruptions.get_or_insert(gone);
-        }
-        self.base.interruptions += interruptions.unwrap_or(0);
-        let mut counters = self.zero.clone();
-        let mut drops = Drops::default();
-        for share in &self.shares {
-            if let Some(more) = &share.counters {
-                add_counters(&mut counters, more);
-            }
-            for reason in DropReason::ALL {
-                drops.add(*reason, share.drops.get(*reason));
-            }
-        }
+        self.take();
+        let counters = self.counters();
+        let drops = self.shares.drops();
         self.base.intervals += 1;
+        self.base.interrupted_intervals += u64::from(!self.shares.are_reading());
         self.base.degraded_intervals += u64::from(drops.lost() > self.lost);
         self.lost = drops.lost();
         // Relaxed: counters, nothing is read through them.
@@ -129,7 +178,7 @@ impl Collector {
         self.told.evicted.store(evicted, Ordering::Relaxed);
         let mut snapshot = self.base.clone();
         numbers(&mut snapshot, &counters, &drops);
-        snapshot.flows_active = self.shares.iter().map(|share| share.active).sum();
+        snapshot.flows_active = self.shares.active();
         self.of.iter_mut().for_each(Group::tick);
         snapshot.groups = (0..self.of.len()).map(|at| self.group(at)).collect();
         snapshot
@@ -139,14 +188,9 @@ impl Collector {
         let Some(group) = self.of.get(at) else {
             return CaptureGroup::default();
         };
-        let key = GroupKey(u16::try_from(at).unwrap_or(u16::MAX));
-        let (prefix, port) = self.groups.names(key);
-        let mut traffic = Traffic::default();
-        for share in &self.shares {
-            if let Some(more) = share.traffic.get(at) {
-                traffic.merge(more);
-            }
-        }
+        let (prefix, port) = self.groups.names(key(at));
+        let mut traffic = group.before;
+        traffic.merge(&self.shares.sent(at));
         let mut rtt = Vec::new();
         for method in RttMethod::ALL {
             for leg in Leg::ALL {
@@ -159,10 +203,7 @@ impl Collector {
             group: prefix.unwrap_or(NONE).to_owned(),
             service: port.unwrap_or(NONE).to_owned(),
             traffic,
-            classes: group.classes,
-            losses: group.losses,
-            too_big: group.too_big,
-            black_holes: group.black_holes,
+            counts: group.counts,
             rtt,
             late: [0, 1].map(|at: usize| group.late[at].as_ref().map(Series::snapshot)),
         }
@@ -173,45 +214,8 @@ const fn cell(method: RttMethod, leg: Leg) -> usize {
     method.index() * Leg::COUNT + leg.index()
 }
 
-/// Takes what a worker handed over; gives how many devices went away.
-fn take(share: &mut Share, of: &mut [Group], bounds: &ClassicBounds, gone: &Sender<usize>) -> u64 {
-    let Share {
-        loads,
-        counters,
-        drops,
-        active,
-        ended,
-        traffic,
-    } = share;
-    let mut went = 0;
-    loads.take(|load| {
-        for (device, _) in &load.gone {
-            went += 1;
-            // A supervisor that is gone needs no word.
-            let _ = gone.send(*device);
-        }
-        if let Some(newest) = load.counters.take() {
-            *counters = Some(newest);
-        }
-        *drops = load.drops;
-        *active = load.active;
-        for ((group, from), ended) in of
-            .iter_mut()
-            .zip(load.tally.stats.groups())
-            .zip(ended.iter_mut())
-        {
-            group.take(from, bounds);
-            ended.merge(&from.traffic);
-        }
-        if load.walked {
-            traffic.clone_from(ended);
-            for (sum, standing) in traffic.iter_mut().zip(&load.standing.traffic) {
-                sum.merge(standing);
-            }
-        }
-        load.clear();
-    });
-    went
+fn key(at: usize) -> GroupKey {
+    GroupKey(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 impl Group {
@@ -235,14 +239,7 @@ impl Group {
         for end in End::ALL {
             absorb(&mut self.late[end.index()], from.late_ns(end), bounds);
         }
-        for (ours, theirs) in self.classes.iter_mut().zip(&from.classes) {
-            add(ours, theirs);
-        }
-        for (ours, theirs) in self.losses.iter_mut().zip(&from.losses) {
-            add(ours, theirs);
-        }
-        self.too_big += from.too_big;
-        self.black_holes += from.black_holes;
+        self.counts.merge(&from.counts);
     }
 }
 
@@ -253,12 +250,6 @@ fn absorb(series: &mut Option<Series>, values: Option<&Interval>, bounds: &Class
     series
         .get_or_insert_with(|| Series::new(Quantity::Rtt, UNUSED, bounds))
         .absorb(values);
-}
-
-fn add<const N: usize>(ours: &mut [u64; N], theirs: &[u64; N]) {
-    for (ours, theirs) in ours.iter_mut().zip(theirs) {
-        *ours += theirs;
-    }
 }
 
 /// Complete lists, also at 0.
@@ -292,3 +283,6 @@ fn numbers(snapshot: &mut CaptureSnapshot, counters: &Counters, drops: &Drops) {
         .map(|end| (end.as_str(), counters.ended[end.index()]))
         .collect();
 }
+
+#[cfg(test)]
+mod tests;

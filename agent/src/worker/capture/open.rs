@@ -33,7 +33,11 @@ pub fn same_sockets(old: &Capture, new: &Capture) -> bool {
 
 /// Threads.
 pub fn workers(config: &Capture) -> u32 {
-    config.workers.unwrap_or_else(usual_workers)
+    match config.backend {
+        BackendArg::Auto | BackendArg::Afpacket => config.workers.unwrap_or_else(usual_workers),
+        // They have one source for each device.
+        BackendArg::Afxdp | BackendArg::Pcap => 1,
+    }
 }
 
 /// Descriptors of a group: of each worker a socket, its program and its counter.
@@ -84,11 +88,20 @@ pub(super) fn names(config: &Capture) -> io::Result<Vec<String>> {
     Ok(wanted.resolve(&sys::device::list()?, devices::is_inner))
 }
 
+/// What was opened of a device.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Of each worker its socket, its program and its counter; `None`: there is none.
+    pub descriptors: Vec<Option<OwnedFd>>,
+    /// What is not as it should be, one line each.
+    pub notes: Vec<String>,
+}
+
 /// Opens a group on a device, by whoever calls: the opener, or the agent itself.
 ///
 /// # Errors
 /// When it is not there or may not be captured.
-pub fn open(config: &Capture, device: &str) -> io::Result<Vec<Option<OwnedFd>>> {
+pub fn open(config: &Capture, device: &str) -> io::Result<Group> {
     let options = options(&settings(config), config, device);
     let opened = afpacket::open(&options, workers(config)).map_err(system)?;
     let mut all = Vec::with_capacity(descriptors(config));
@@ -97,7 +110,10 @@ pub fn open(config: &Capture, device: &str) -> io::Result<Vec<Option<OwnedFd>>> 
         all.push(socket.program);
         all.push(socket.rejected);
     }
-    Ok(all)
+    Ok(Group {
+        descriptors: all,
+        notes: opened.notes,
+    })
 }
 
 fn system(error: SourceError) -> io::Error {
@@ -121,10 +137,7 @@ pub struct Ready {
 }
 
 /// Opens every device; `open` opens groups ([`open`], or the opener).
-pub fn prepare(
-    config: &Capture,
-    open: impl Fn(&Capture, &str) -> io::Result<Vec<Option<OwnedFd>>>,
-) -> Ready {
+pub fn prepare(config: &Capture, open: impl Fn(&Capture, &str) -> io::Result<Group>) -> Ready {
     let names = match names(config) {
         Ok(names) => names,
         Err(error) => {
@@ -150,19 +163,19 @@ pub fn prepare(
 pub(super) fn device(
     config: &Capture,
     name: &str,
-    open: &impl Fn(&Capture, &str) -> io::Result<Vec<Option<OwnedFd>>>,
+    open: &impl Fn(&Capture, &str) -> io::Result<Group>,
 ) -> Result<OpenedDevice, String> {
     let settings = settings(config);
     match config.backend {
         BackendArg::Auto | BackendArg::Afpacket => {
             let options = options(&settings, config, name);
-            let descriptors = open(config, name).map_err(|error| said(&error))?;
-            let sources = rings(descriptors, &options, settings.workers)?;
+            let group = open(config, name).map_err(|error| said(&error))?;
+            let sources = rings(group.descriptors, &options, settings.workers)?;
             Ok(OpenedDevice {
                 sources,
                 backend: "afpacket",
                 reason: "sees both directions and takes nothing from the host".to_owned(),
-                notes: Vec::new(),
+                notes: group.notes,
             })
         }
         BackendArg::Afxdp | BackendArg::Pcap => {

@@ -36,7 +36,7 @@ fn what_only_the_analysis_needs_changes_without_a_restart() {
 fn a_device_that_is_not_there_is_waited_for() {
     let config = of("interface = 'nosuchdevice0'\nworkers = 2");
     let ready = prepare(&config, |_, _| Err(io::Error::from_raw_os_error(19)));
-    let bounds = record::series::ClassicBounds::default();
+    let bounds = ClassicBounds::default();
     let (mut capturing, mut collector) = Capturing::start(&config, ready, &bounds).unwrap();
     let look = capturing.look(MonoNanos(1), |_, _| Err(io::Error::from_raw_os_error(19)));
     let (health, detail) = look.expect("it is time");
@@ -53,6 +53,7 @@ fn a_device_that_is_not_there_is_waited_for() {
     );
     let snapshot = collector.snapshot();
     assert_eq!((snapshot.frames, snapshot.intervals), (0, 1));
+    assert_eq!(snapshot.interrupted_intervals, 1);
     assert_eq!(snapshot.dropped.len(), capture::DropReason::COUNT);
     assert_eq!(snapshot.groups.len(), 1);
     assert_eq!(
