@@ -528,7 +528,7 @@ fn replans() -> Result<()> {
 /// Waits until the kernel has seen so many packets leave the relay, and then no more for
 /// 200 ms: neighbour discovery is among them, so that the last one of ours may still be held.
 fn settle(net: &Relayed, packets: u64) -> Result<()> {
-    let limit = std::time::Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + Duration::from_secs(10);
     let (mut seen, mut since) = (0, std::time::Instant::now());
     while seen < packets || since.elapsed() < Duration::from_millis(200) {
         let now = net.between.device_counter("right", "tx_packets")?;
