@@ -16,7 +16,7 @@ use crate::rig::until;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [Named; 3] = [
+    let tests: [Named; 4] = [
         ("a_capture_sees_every_echo", a_capture_sees_every_echo),
         (
             "several_workers_share_the_flows_out",
@@ -25,6 +25,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "the_agent_captures_a_device_that_comes_back",
             the_agent_captures_a_device_that_comes_back,
+        ),
+        (
+            "a_reload_under_traffic_loses_no_frame",
+            a_reload_under_traffic_loses_no_frame,
         ),
     ];
     tests
@@ -233,6 +237,111 @@ fn the_agent_captures_a_device_that_comes_back() -> Result<()> {
         .context("sent")?;
     let capture = frames(2 * (sent + more))?;
     ensure!(capture["interruptions"] == 1, "{capture}");
+    let end = agent.stop("TERM", PATIENCE)?;
+    ensure!(end.code() == 0, "{end:?}");
+    Ok(())
+}
+
+/// Groups change while frames come: what is exported never falls, and is what was sent.
+fn a_reload_under_traffic_loses_no_frame() -> Result<()> {
+    const RELOADS: usize = 4;
+    let lab = Lab::new()?;
+    let link = Direct::new(&lab, LinkOptions::default())?;
+    let binary = e2e::netsonde()?;
+    let state = link.a.file("state")?;
+    let config = link.a.file("netsonde.toml")?;
+    let configure = |groups: &str| {
+        std::fs::write(
+            &config,
+            format!(
+                "[agent]\nlisten = \"127.0.0.1:9862\"\nuser = \"\"\nstate_directory = {state:?}\n\
+                 [capture]\ninterface = \"eth0\"\nworkers = 2\nfilter = \"icmp\"\n\
+                 group_by = [{groups}]\n"
+            ),
+        )
+    };
+    configure("\"10.0.0.0/24=lab\"")?;
+    link.a.ip("link set lo up\n")?;
+    let path = config.to_str().context("path")?;
+    let agent = link.a.spawn(&binary, &["agent", "--config", path])?;
+    agent.wait_error_line("started", PATIENCE)?;
+    let metrics = || -> Result<String> {
+        let output = link
+            .a
+            .command("curl")
+            .args(["-s", "http://127.0.0.1:9862/metrics"])
+            .output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    // Of all series of these families.
+    let sum = |text: &str, family: &str| -> f64 {
+        let of = text.lines().filter(|line| {
+            line.strip_prefix(family)
+                .is_some_and(|rest| rest.starts_with(['{', '}', ' ']))
+        });
+        of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    };
+    const FAMILIES: [&str; 4] = [
+        "netsonde_capture_frames_total",
+        "netsonde_capture_dropped_frames_total{reason=\"ring_full\"",
+        "netsonde_flows_total",
+        "netsonde_flow_packets_total",
+    ];
+    let mut before = [0.0; FAMILIES.len()];
+    let mut look = || -> Result<[f64; FAMILIES.len()]> {
+        let text = metrics()?;
+        let now = FAMILIES.map(|family| sum(&text, family));
+        for (at, family) in FAMILIES.iter().enumerate() {
+            ensure!(now[at] >= before[at], "{family} fell: {before:?} {now:?}");
+        }
+        before = now;
+        Ok(now)
+    };
+    let args = [
+        "ping",
+        "10.0.0.2",
+        "--protocol",
+        "icmp",
+        "-c",
+        "15000",
+        "-i",
+        "1ms",
+        "--json",
+    ];
+    let pinging = link.a.spawn(&binary, &args)?;
+    for reload in 0..RELOADS {
+        // A name that stays, and one that comes and goes.
+        let extra = if reload % 2 == 0 {
+            ", \"10.9.0.0/16=other\""
+        } else {
+            ""
+        };
+        configure(&format!("\"10.0.0.0/24=lab\"{extra}"))?;
+        let frames = look()?[0];
+        agent.signal("HUP")?;
+        until("frames after the reload", || {
+            Ok((look()?[0] > frames).then_some(()))
+        })?;
+        until("the groups of the reload", || {
+            let there = metrics()?.contains("group=\"other\"");
+            Ok((there == (reload % 2 == 0)).then_some(()))
+        })?;
+    }
+    let finished = pinging.finish(PATIENCE)?;
+    ensure!(finished.code() == 0, "{finished:?}");
+    let told: Value = serde_json::from_str(&finished.stdout)?;
+    let told = &told["targets"][0];
+    let of = |key: &str| told[key].as_u64().context("a count");
+    let all = (of("sent")? + of("received")?) as f64;
+    let last = until("all frames", || {
+        let now = look()?;
+        Ok((now[0] == all && now[3] == all).then_some(now))
+    });
+    let last = last.with_context(|| format!("{all} sent: {:?}\n{}", look(), agent.stderr()))?;
+    // Each reload may see the one flow anew, on whichever worker.
+    ensure!(last[1] == 0.0 && last[2] >= 1.0, "{last:?}");
+    ensure!(last[2] <= 1.0 + RELOADS as f64, "{last:?}");
     let end = agent.stop("TERM", PATIENCE)?;
     ensure!(end.code() == 0, "{end:?}");
     Ok(())
