@@ -2,6 +2,8 @@
 
 #[path = "capture_afpacket/flows.rs"]
 mod flows;
+#[path = "capture_afpacket/vlan.rs"]
+mod vlan;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -37,7 +39,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("afpacket::needs_no_privilege_to_read", unprivileged),
         ("afpacket::does_without_ebpf", without_ebpf),
     ];
-    Vec::from(tests.map(|(name, test)| trial(name, lab::cleanup::missing, test)))
+    let mut trials = Vec::from(tests.map(|(name, test)| trial(name, lab::cleanup::missing, test)));
+    trials.extend(vlan::trials());
+    trials
 }
 
 const DEVICE: &str = "eth0";
