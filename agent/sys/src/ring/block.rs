@@ -8,6 +8,8 @@
 //! (`skb_vlan_untag`), or it was never put in (`__vlan_hwaccel_put_tag`). [`Found::whole`]
 //! puts it where Ethernet has it, by moving the two addresses in front of it.
 
+use std::ops::Range;
+
 use base::{Frame, LinkType, Passage, WallNanos};
 
 /// Where the slice begins that is read here: behind version, offset of private data, and the
@@ -226,31 +228,14 @@ impl<'b> Found<'b> {
     /// The frame with its tag in place; one that became longer by that is cut at `most`.
     #[inline]
     pub(super) fn whole(mut self, most: u32) -> Frame<'b> {
-        if let Some(tag) = self.tag {
-            self.put_back(tag, most as usize);
-        }
         let slot = std::mem::take(&mut self.slot);
-        let bytes = slot.get(self.start..self.end).unwrap_or_default();
-        self.frame(bytes)
-    }
-
-    fn put_back(&mut self, tag: Tag, most: usize) {
-        self.original_len = self.original_len.saturating_add(TAG as u32);
-        if self.end - self.start < ADDRESSES {
-            // Cut before the tag's place.
-            return;
-        }
-        let first = self.start - TAG;
-        let room = self.slot.get_mut(first..self.start + ADDRESSES);
-        let Some(room) = room.and_then(|room| room.first_chunk_mut::<{ TAG + ADDRESSES }>()) else {
-            return;
+        let bytes = if let Some(tag) = self.tag {
+            self.original_len = self.original_len.saturating_add(TAG as u32);
+            put_back(slot, self.start..self.end, tag, most as usize)
+        } else {
+            slot.get(self.start..self.end).unwrap_or_default()
         };
-        room.copy_within(TAG.., 0);
-        let [.., a, b, c, d] = room;
-        [*a, *b] = tag.kind.to_be_bytes();
-        [*c, *d] = tag.control.to_be_bytes();
-        self.start = first;
-        self.end = self.end.min(first.saturating_add(most));
+        self.frame(bytes)
     }
 
     #[inline]
@@ -264,4 +249,23 @@ impl<'b> Found<'b> {
             passage: self.passage,
         }
     }
+}
+
+/// The frame at `place` with its tag: the addresses move into the room in front of it.
+#[inline(never)]
+fn put_back(slot: &mut [u8], place: Range<usize>, tag: Tag, most: usize) -> &[u8] {
+    let first = place.start.saturating_sub(TAG);
+    if place.len() >= ADDRESSES
+        && let Some(room) = slot.get_mut(first..)
+        && let Some(room) = room.first_chunk_mut::<{ TAG + ADDRESSES }>()
+    {
+        room.copy_within(TAG.., 0);
+        let [.., a, b, c, d] = room;
+        [*a, *b] = tag.kind.to_be_bytes();
+        [*c, *d] = tag.control.to_be_bytes();
+        let end = place.end.min(first.saturating_add(most));
+        return slot.get(first..end).unwrap_or_default();
+    }
+    // Cut before the tag's place.
+    slot.get(place).unwrap_or_default()
 }
