@@ -12,6 +12,8 @@ use crate::{BATCH, DropReason, Drops, Polled, Source, SourceError};
 pub struct Filtered<S> {
     source: S,
     filter: Option<Filter>,
+    /// Frames of a device, not of a file: see [`Filter::matches_live`].
+    live: bool,
     refused: u64,
     newest: Option<WallNanos>,
 }
@@ -22,9 +24,18 @@ impl<S: Source> Filtered<S> {
         Self {
             source,
             filter,
+            live: false,
             refused: 0,
             newest: None,
         }
+    }
+
+    /// As [`Filtered::new`] for frames of a device that have their VLAN tags in place: they
+    /// match as tcpdump has it on a device, which is not as in a file.
+    pub fn live(source: S, filter: Option<Filter>) -> Self {
+        let mut made = Self::new(source, filter);
+        made.live = true;
+        made
     }
 
     /// The source behind it.
@@ -50,15 +61,18 @@ impl<S: Source> Source for Filtered<S> {
         };
         let mut passed = 0;
         let mut refused = 0;
-        let newest = &mut self.newest;
+        let (newest, live) = (&mut self.newest, self.live);
         let polled = self.source.poll(wait, |frames| {
             let mut kept = [Frame::ethernet(&[], WallNanos(0)); BATCH];
             for batch in frames.chunks(BATCH) {
                 let mut places = kept.iter_mut();
                 for frame in batch {
-                    if filter.matches(frame)
-                        && let Some(place) = places.next()
-                    {
+                    let matches = if live {
+                        filter.matches_live(frame)
+                    } else {
+                        filter.matches(frame)
+                    };
+                    if matches && let Some(place) = places.next() {
                         *place = *frame;
                     }
                 }

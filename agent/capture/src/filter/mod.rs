@@ -24,7 +24,7 @@ mod tests;
 use base::{Frame, LinkType};
 
 pub use filtered::Filtered;
-pub use program::{Instruction, Program};
+pub use program::{Instruction, Parted, Program};
 
 /// What is built in, for messages.
 pub const SUBSET: &str = "host A, net A/B, port N, portrange N-M, proto N, tcp, udp, sctp, icmp, icmp6, ip, ip6, arp; before them src, dst, ip, ip6, tcp, udp; and, or, not, parentheses";
@@ -256,6 +256,19 @@ impl Filter {
                 program.run_beside(frame, tag) != 0
             }
             _ => self.matches(frame),
+        }
+    }
+    /// Whether a live frame passes that has its tag in place, as one of libpcap or AF_XDP: as
+    /// [`Filter::matches_beside`] of the same frame. A frame from a file takes
+    /// [`Filter::matches`], as with tcpdump.
+    #[must_use]
+    #[inline]
+    pub fn matches_live(&self, frame: &Frame<'_>) -> bool {
+        match Parted::of(frame) {
+            None => self.matches_beside(frame, None),
+            Some(parted) => self
+                .program(LinkType::Ethernet)
+                .is_some_and(|program| program.run_parted(&parted) != 0),
         }
     }
 }

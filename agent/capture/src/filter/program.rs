@@ -5,7 +5,7 @@
 //! Jacobson (USENIX Winter 1993) with the division rules of the kernel
 //! (`Documentation/networking/filter.rst`).
 
-use base::{Frame, Passage};
+use base::{Frame, LinkType, Passage};
 
 /// Most instructions that the kernel takes (`BPF_MAXINSNS`).
 const INSTRUCTIONS_MAX: usize = 4096;
@@ -122,18 +122,31 @@ impl Program {
     #[must_use]
     #[inline]
     pub fn run(&self, frame: &Frame<'_>) -> u32 {
-        self.interpret(frame, None).unwrap_or(0)
+        self.interpret(frame, frame.bytes, None).unwrap_or(0)
     }
 
     /// As [`Program::run`] on a frame without its outermost VLAN tag, which is beside it.
     #[must_use]
     #[inline]
     pub fn run_beside(&self, frame: &Frame<'_>, tag: Option<u16>) -> u32 {
-        self.interpret(frame, tag).unwrap_or(0)
+        self.interpret(frame, frame.bytes, tag).unwrap_or(0)
+    }
+
+    /// As [`Program::run_beside`] on a frame that has its tag in place.
+    #[must_use]
+    pub fn run_parted(&self, parted: &Parted<'_>) -> u32 {
+        self.interpret(&parted.frame, parted, Some(parted.tag))
+            .unwrap_or(0)
     }
 
     /// `None`: a load from outside, or a division by 0.
-    fn interpret(&self, frame: &Frame<'_>, tag: Option<u16>) -> Option<u32> {
+    #[inline]
+    fn interpret<O: Octets + ?Sized>(
+        &self,
+        frame: &Frame<'_>,
+        bytes: &O,
+        tag: Option<u16>,
+    ) -> Option<u32> {
         const LD_ABS_W: u16 = LD | W | ABS;
         const LD_ABS_H: u16 = LD | H | ABS;
         const LD_ABS_B: u16 = LD | B | ABS;
@@ -152,16 +165,15 @@ impl Program {
         const TAX: u16 = MISC;
         const MISC_TXA: u16 = MISC | TXA;
 
-        let bytes = frame.bytes;
         let (mut a, mut x) = (0_u32, 0_u32);
         let mut scratch = [0_u32; SCRATCH];
         let mut rest = self.0.iter();
         loop {
             let Instruction { code, jt, jf, k } = *rest.next()?;
             match code {
-                LD_ABS_H => a = half(bytes, k).or_else(|| special(frame, tag, k))?,
-                LD_ABS_B => a = octet(bytes, k).or_else(|| special(frame, tag, k))?,
-                LD_ABS_W => a = word(bytes, k).or_else(|| special(frame, tag, k))?,
+                LD_ABS_H => a = bytes.half(k).or_else(|| special(frame, tag, k))?,
+                LD_ABS_B => a = bytes.octet(k).or_else(|| special(frame, tag, k))?,
+                LD_ABS_W => a = bytes.word(k).or_else(|| special(frame, tag, k))?,
                 _ if code & 7 == JMP && code != JMP_JA => {
                     let operand = if code & X == 0 { k } else { x };
                     let truth = match code & 0xf0 {
@@ -177,10 +189,10 @@ impl Program {
                 }
                 RET => return Some(k),
                 RET_A => return Some(a),
-                LDX_MSH => x = (octet(bytes, k)? & 0xf) * 4,
-                LD_IND_H => a = half(bytes, x.checked_add(k)?)?,
-                LD_IND_B => a = octet(bytes, x.checked_add(k)?)?,
-                LD_IND_W => a = word(bytes, x.checked_add(k)?)?,
+                LDX_MSH => x = (bytes.octet(k)? & 0xf) * 4,
+                LD_IND_H => a = bytes.half(x.checked_add(k)?)?,
+                LD_IND_B => a = bytes.octet(x.checked_add(k)?)?,
+                LD_IND_W => a = bytes.word(x.checked_add(k)?)?,
                 JMP_JA => {
                     if k > 0 {
                         rest.nth(k as usize - 1)?;
@@ -286,19 +298,73 @@ fn check(instruction: &Instruction, behind: usize) -> Result<(), &'static str> {
     Ok(())
 }
 
-#[inline]
-fn octet(bytes: &[u8], at: u32) -> Option<u32> {
-    bytes.get(at as usize).copied().map(u32::from)
+/// Where a program loads from.
+trait Octets {
+    fn octet(&self, at: u32) -> Option<u32>;
+    fn half(&self, at: u32) -> Option<u32>;
+    fn word(&self, at: u32) -> Option<u32>;
 }
 
-#[inline]
-fn half(bytes: &[u8], at: u32) -> Option<u32> {
-    let octets = bytes.get(at as usize..)?.first_chunk()?;
-    Some(u32::from(u16::from_be_bytes(*octets)))
+impl Octets for [u8] {
+    #[inline]
+    fn octet(&self, at: u32) -> Option<u32> {
+        self.get(at as usize).copied().map(u32::from)
+    }
+
+    #[inline]
+    fn half(&self, at: u32) -> Option<u32> {
+        let octets = self.get(at as usize..)?.first_chunk()?;
+        Some(u32::from(u16::from_be_bytes(*octets)))
+    }
+
+    #[inline]
+    fn word(&self, at: u32) -> Option<u32> {
+        let octets = self.get(at as usize..)?.first_chunk()?;
+        Some(u32::from_be_bytes(*octets))
+    }
 }
 
-#[inline]
-fn word(bytes: &[u8], at: u32) -> Option<u32> {
-    let octets = bytes.get(at as usize..)?.first_chunk()?;
-    Some(u32::from_be_bytes(*octets))
+/// Octets in front of an Ethernet frame's outermost tag, and of that tag.
+const ADDRESSES: u32 = 12;
+const TAG: u32 = 4;
+
+/// A tagged Ethernet frame as a filter in the kernel sees it: its outermost tag beside it.
+#[derive(Copy, Clone, Debug)]
+pub struct Parted<'a> {
+    /// With the tag, but the length is that without.
+    frame: Frame<'a>,
+    tag: u16,
+}
+
+impl<'a> Parted<'a> {
+    /// `None` if there is no tag that the kernel takes out (`eth_type_vlan`).
+    #[inline]
+    #[must_use]
+    pub fn of(frame: &Frame<'a>) -> Option<Self> {
+        let ([0x81, 0, a, b] | [0x88, 0xa8, a, b]) = *frame.bytes.get(12..)?.first_chunk()? else {
+            return None;
+        };
+        (frame.link == LinkType::Ethernet).then(|| Self {
+            frame: Frame {
+                original_len: frame.original_len.saturating_sub(TAG),
+                ..*frame
+            },
+            tag: u16::from_be_bytes([a, b]),
+        })
+    }
+}
+
+impl Octets for Parted<'_> {
+    fn octet(&self, at: u32) -> Option<u32> {
+        let moved = if at < ADDRESSES { 0 } else { TAG };
+        self.frame.bytes.octet(at.checked_add(moved)?)
+    }
+
+    fn half(&self, at: u32) -> Option<u32> {
+        Some(self.octet(at)? << 8 | self.octet(at.checked_add(1)?)?)
+    }
+
+    fn word(&self, at: u32) -> Option<u32> {
+        Some(self.half(at)? << 16 | self.half(at.checked_add(2)?)?)
+    }
 }

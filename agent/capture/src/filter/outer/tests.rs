@@ -123,12 +123,55 @@ proptest! {
                 filter.matches(&ethernet(&whole)),
                 "{} {:?}", text, tags
             );
+            prop_assert_eq!(
+                filter.matches_live(&ethernet(&whole)),
+                filter.matches(&ethernet(&whole))
+            );
             // A driver may leave the tag where it was.
             prop_assert_eq!(
                 filter.matches_beside(&ethernet(&whole), None),
                 filter.matches(&ethernet(&whole))
             );
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is asked and however a frame is cut, as it is by a copy without the tag.
+    #[test]
+    fn a_frame_with_its_tag_in_place_is_seen_without(
+        text in prop_oneof![
+            any_expression(),
+            any_expression().prop_map(|text| format!("({text}) and not vlan 7")),
+            prop::sample::select(&[
+                "ether[10:4] & 0xffff = 0x0800",
+                "ether[9:4] & 0xff = 8",
+                "ether[11:2] = 0x0708",
+                "len <= 142",
+                "vlan or greater 100",
+            ][..]).prop_map(str::to_owned),
+        ],
+        (tags, (network, packet), length) in (any_tags(), any_packet(), 20..160_usize),
+    ) {
+        let Ok(filter) = Filter::compile(&words(&text), &[]) else {
+            prop_assert!(library_refuses(&text));
+            return Ok(());
+        };
+        let mut whole = tagged(&tags, network, &packet);
+        let original = whole.len() as u32;
+        whole.truncate(length);
+        let (inside, tag) = parted(&whole);
+        let cut = |bytes, original_len| Frame { original_len, ..ethernet(bytes) };
+        prop_assert_eq!(
+            filter.matches_live(&cut(&whole, original)),
+            filter.matches_beside(
+                &cut(&inside, original - (whole.len() - inside.len()) as u32),
+                tag
+            ),
+            "{} {:?}", text, tags
+        );
     }
 }
 
