@@ -24,6 +24,10 @@
 //! socket) + the drops of the sockets, exactly, once the rings are empty. With zero-copy,
 //! frames that found no buffer are in the device's own counters only.
 //!
+//! A VLAN tag that is beside a frame is lost, in native and in generic mode: a program sees what
+//! is in the frame. A device takes the outermost tag out of it while its `rx-vlan-offload` is
+//! on (`ethtool -K DEVICE rxvlan off`); a veth shows what the other end has beside.
+//!
 //! In generic mode the program runs after GRO: merged packets are one frame
 //! (`ethtool -K DEVICE gro off` keeps them apart).
 
