@@ -222,6 +222,38 @@ fn the_document_has_every_key_and_counters_begin_at_0() {
     assert_eq!(outer["top_flows"][0]["protocol"], "udp");
 }
 
+fn is_empty(list: &Value) -> bool {
+    list.as_array().expect("a list").is_empty()
+}
+
+/// Microseconds since 1970 of every frame, from the records of a pcap file of a host of the
+/// same byte order (2 words of a global header's 6 and 4 of each record matter).
+fn times(path: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(path).expect("readable");
+    let word = |at: usize| {
+        let word = bytes[at..at + 4].try_into().expect("4 octets");
+        u64::from(u32::from_le_bytes(word))
+    };
+    assert_eq!(word(0), 0xa1b2_c3d4, "pcap in microseconds");
+    let mut times = Vec::new();
+    let mut at = 24;
+    while at < bytes.len() {
+        times.push(word(at) * 1_000_000 + word(at + 4));
+        at += 16 + word(at + 8) as usize;
+    }
+    times
+}
+
+/// Microseconds since the day began of an RFC 3339 time.
+fn of_day(at: &Value) -> u64 {
+    let digits = |from: usize, to: usize| -> u64 {
+        let text = at.as_str().expect("a time");
+        text[from..to].parse().expect("digits")
+    };
+    let seconds = digits(11, 13) * 3600 + digits(14, 16) * 60 + digits(17, 19);
+    seconds * 1_000_000 + digits(20, 26)
+}
+
 /// `tshark -Y tcp.analysis.flags` and `-Y tcp.analysis.ack_rtt`, frame by frame.
 #[test]
 fn records_are_tsharks_frame_by_frame() {
@@ -240,8 +272,15 @@ fn records_are_tsharks_frame_by_frame() {
     ]);
     let mut classes = Vec::new();
     let mut times = Vec::new();
+    let captured = self::times(&path);
     for line in records.lines() {
         let frame = number(&line["frame"]);
+        let at = captured[frame as usize - 1] % 86_400_000_000;
+        assert_eq!(of_day(&line["at"]), at, "{line}");
+        // A loss does not say of which flow it is; what comes with it does.
+        if !(is_empty(&line["classes"]) && is_empty(&line["rtt"])) {
+            assert_eq!(line["flow"], flows.lines()[0]["flow"], "{line}");
+        }
         for class in line["classes"].as_array().expect("a list") {
             classes.push((frame, class.as_str().expect("a word").to_owned()));
         }
@@ -281,7 +320,7 @@ fn records_are_tsharks_frame_by_frame() {
     );
     let octets = number(&flow["near"]["bytes"]) + number(&flow["remote"]["bytes"]);
     assert_eq!(octets, 30_757 - 39 * 14);
-    assert_eq!(flow["remote"]["retransmissions"], 3);
+    assert_eq!(flow["remote"]["retransmitted_frames"], 3);
     assert_eq!(
         (number(&flow["near"]["mss"]), number(&flow["remote"]["mss"])),
         (1452, 1430)
@@ -317,6 +356,30 @@ fn groups_add_up_to_the_whole() {
         .map(|group| number(&group["flows_ended"]))
         .sum();
     assert_eq!(ended, number(&document["flows"]["seen"]));
+    // People see the same.
+    let args = ["-r", path.to_str().expect("text"), "--group-by"];
+    let groups_too = ["10.0.0.0/8=ten,0.0.0.0/0=rest", "--group-by-port"];
+    let args = [&args[..], &groups_too, &["80=web,22=ssh"]].concat();
+    let shown = text(&netsonde(&args).stdout);
+    let table = shown
+        .lines()
+        .skip_while(|line| !line.starts_with("groups "));
+    let rows: Vec<u64> = table
+        .skip(1)
+        .take(groups.len())
+        .map(|line| {
+            // A name may have a space; the numbers are the first words that are ones.
+            let packets = line.split_whitespace().find_map(|word| word.parse().ok());
+            packets.expect("packets")
+        })
+        .collect();
+    let packets =
+        |group: &Value| number(&group["packets"]["near"]) + number(&group["packets"]["remote"]);
+    assert_eq!(
+        rows,
+        groups.iter().map(packets).collect::<Vec<_>>(),
+        "{shown}"
+    );
     let samples = |of: &Value| number(&of["rtt"]["sequence"]["near_ns"]["count"]);
     assert_eq!(groups.iter().map(samples).sum::<u64>(), samples(&document));
 }
@@ -443,6 +506,8 @@ fn what_cannot_be_read_is_refused_in_one_line() {
             "the nearest is 'tcp.retransmission",
         ),
         (&["-i", "nosuchdevice0"], "nosuchdevice0"),
+        // Nobody waits for what was mistyped.
+        (&["-i", "lo,nosuchdevice0"], "nosuchdevice0: no such device"),
     ] {
         let output = netsonde(args);
         let complaint = text(&output.stderr);

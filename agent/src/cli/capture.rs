@@ -109,13 +109,13 @@ pub struct CaptureArgs {
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "read")]
     pub backend: BackendArg,
 
-    /// Where the XDP program of --backend afxdp is attached
-    #[arg(long, value_enum, default_value = "auto")]
-    pub xdp_mode: XdpModeArg,
+    /// Where the XDP program of --backend afxdp is attached [default: auto]
+    #[arg(long, value_enum)]
+    pub xdp_mode: Option<XdpModeArg>,
 
-    /// Which frames --backend afxdp takes; they never reach the host
-    #[arg(long, value_enum, default_value = "mirror")]
-    pub xdp_take: XdpTakeArg,
+    /// Which frames --backend afxdp takes; they never reach the host [default: mirror]
+    #[arg(long, value_enum)]
+    pub xdp_take: Option<XdpTakeArg>,
 
     /// Which way frames go as seen from this host
     #[arg(
@@ -213,7 +213,8 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "FILE")]
     pub flows: Option<PathBuf>,
 
-    /// Write one JSON line per frame with a TCP class, a round trip or a loss to this file
+    /// Write one JSON line per frame with a TCP class, a round trip or a loss to this file; flow is
+    /// the number of its flow in --flows (another one may get it after its end), null for losses alone
     #[arg(long, value_name = "FILE")]
     pub records: Option<PathBuf>,
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use record::series::ClassicBounds;
 
 use super::{Config, Probe};
+use crate::worker::capture as capturing;
 use crate::worker::export::SeriesCount;
 use crate::worker::probe::memory_bytes;
 
@@ -15,8 +16,6 @@ pub const TICK_NS: u64 = 1_000_000_000;
 const BASE_BYTES: usize = 10 << 20;
 /// A session of the reflector: its replay window of 4096 bits, counters and index.
 const REFLECTOR_SESSION_BYTES: usize = 672;
-/// A flow in the table with its index, and two segments of the pool.
-const FLOW_BYTES: usize = 192 + 2 * 24;
 
 /// The cost of one target of a probe, in bytes.
 struct Cost {
@@ -71,14 +70,14 @@ pub fn report(path: &str, config: &Config, series: SeriesCount) -> String {
         );
     }
     if let Some(capture) = &config.capture {
-        let flows = capture.max_flows as usize;
-        let table = flows * FLOW_BYTES;
+        let flows = capture.max_flows;
+        let table = capturing::table_bytes(capture);
         let rings = capture.ring_bytes as usize;
         typical += table + rings;
         upper += table + rings;
         let _ = writeln!(
             text,
-            "capture: {flows} flows x {FLOW_BYTES} B = {}, rings {}, {} groups",
+            "capture: {flows} flows = {}, rings {}, {} groups",
             kib(table),
             kib(rings),
             capture.groups().count(),

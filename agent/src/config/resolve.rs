@@ -208,8 +208,11 @@ fn capture(text: &text::Capture) -> Result<Capture, ConfigError> {
     for (index, name) in text.interface.0.iter().enumerate() {
         if name != "auto" {
             let key = format!("capture.interface[{index}]");
-            interface.extend(validate_device(name).at(&key)?);
+            interface.push(validate_captured(name).at(&key)?);
         }
+    }
+    if text.interface.0.is_empty() {
+        return Err(NO_DEVICE.to_owned()).at("capture.interface");
     }
     for (key, words) in [
         ("group_by", (&text.group_by[..], &[][..])),

@@ -407,6 +407,14 @@ pub(super) fn validate_workers(workers: u32) -> Rule<Option<u32>> {
     }
 }
 
+/// What to write instead of nothing.
+pub(super) const NO_DEVICE: &str = "names no device; write auto, any or the name of one";
+
+/// A device of the capture; a pattern is a name here.
+pub(super) fn validate_captured(name: &str) -> Rule<String> {
+    validate_device(name)?.ok_or_else(|| NO_DEVICE.to_owned())
+}
+
 /// A device name as the kernel's `dev_valid_name` takes it.
 pub(super) fn validate_device(name: &str) -> Rule<Option<String>> {
     let fine = |c: char| !c.is_whitespace() && !matches!(c, '/' | ':') && !c.is_control();

@@ -254,6 +254,12 @@ fn evidence(map: &mut Map<String, Value>, report: &Report<'_>) {
 /// A distribution is always the same object.
 #[must_use]
 pub fn distribution(distribution: &Distribution) -> Value {
+    summary(&distribution.summary())
+}
+
+/// The keys of every distribution.
+#[must_use]
+pub fn summary(summary: &Summary) -> Value {
     let Summary {
         count,
         min,
@@ -265,7 +271,7 @@ pub fn distribution(distribution: &Distribution) -> Value {
         p99_9,
         p99_99,
         max,
-    } = distribution.summary();
+    } = summary;
     json!({
         "count": count,
         "min": min,

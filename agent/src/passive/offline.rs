@@ -17,7 +17,7 @@ use sys::signal::SignalFd;
 
 use super::finish;
 use super::plan::{Plan, Show};
-use super::sinks::Sinks;
+use super::sinks::{Sinks, captured_at};
 use super::tally::{Origin, Standing, Tally};
 use super::write::writer;
 use crate::exit::{Exit, Failure};
@@ -88,6 +88,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
             failed: None,
         }),
         analyser,
+        analysed: 0,
         whole: tally.clone(),
         tally,
         sinks,
@@ -138,6 +139,8 @@ struct Run<'p> {
     plan: &'p Plan,
     origin: &'p Origin,
     analyser: Analyser<HostMemory>,
+    /// Frames that it had so far.
+    analysed: u64,
     /// The whole run; with intervals, of those that ended.
     whole: Tally,
     /// The interval that runs; the whole run without intervals.
@@ -186,6 +189,7 @@ impl Run<'_> {
             tally,
             sinks,
             writer,
+            analysed,
             ..
         } = self;
         tally.frames(frames);
@@ -193,13 +197,16 @@ impl Run<'_> {
             writer.write(frames);
         }
         if sinks.wanted() {
+            let before = *analysed;
             analyser.batch(frames, &mut |number, observation| {
                 tally.observe(&observation);
-                sinks.take(number, &observation);
+                let at = captured_at(frames, before, number);
+                sinks.take(number, at, &observation);
             });
         } else {
             analyser.batch(frames, &mut |_, observation| tally.observe(&observation));
         }
+        *analysed += frames.len() as u64;
     }
 
     /// Every flow ends.
@@ -212,7 +219,7 @@ impl Run<'_> {
         } = self;
         analyser.finish(&mut |number, observation| {
             tally.observe(&observation);
-            sinks.take(number, &observation);
+            sinks.take(number, None, &observation);
         });
         tally.windows.finish();
     }

@@ -16,8 +16,9 @@ use crate::cli::{
     XdpTakeArg,
 };
 use crate::exit::Failure;
+use crate::passive::live::devices::is_pattern;
 pub use crate::ping::plan::Show;
-use crate::ping::plan::{optional, ranged};
+use crate::ping::plan::{counted, optional, ranged};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -124,16 +125,16 @@ pub fn plan(args: &CaptureArgs, terminal: bool) -> Result<Plan, Failure> {
     let mut plan = Plan {
         backend: args.backend,
         filter: args.filter.clone(),
-        count: count(args.count)?,
+        count: counted(args.count, "takes")?,
         duration_ns: optional(args.duration.as_deref(), "--duration", MS, 30 * DAY)?,
         write,
         flows: args.flows.clone(),
         records: args.records.clone(),
         show: Show::Summary,
         top: ranged(args.top, "--top", 0, 1_000)?,
-        netns: args.netns.clone(),
-        xdp_mode: args.xdp_mode,
-        xdp_take: args.xdp_take,
+        netns: netns(args.netns.as_deref())?,
+        xdp_mode: xdp(args, "--xdp-mode", args.xdp_mode)?.unwrap_or(XdpModeArg::Auto),
+        xdp_take: xdp(args, "--xdp-take", args.xdp_take)?.unwrap_or(XdpTakeArg::Mirror),
         ignore_outgoing: args.direction == DirectionArg::In,
         ring_bytes: ring(&args.ring)?,
         workers: workers(args)?,
@@ -183,7 +184,7 @@ fn devices(typed: &[String]) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// One line.
 pub fn named_for_afxdp(devices: &[String]) -> Result<(), Failure> {
-    let is_open = |name: &String| name == "any" || name == "auto" || name.contains(['*', '?']);
+    let is_open = |name: &String| name == "auto" || is_pattern(name);
     if devices.is_empty() || devices.iter().any(is_open) {
         return Err(Failure::usage(
             "afxdp takes frames away from the host: name the devices that serve the capture alone, without any or globs",
@@ -192,14 +193,23 @@ pub fn named_for_afxdp(devices: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn count(count: Option<i64>) -> Result<Option<u64>, Failure> {
-    match count.map(|count| (count, u64::try_from(count))) {
-        None => Ok(None),
-        Some((1.., Ok(count))) => Ok(Some(count)),
-        Some((count, _)) => Err(Failure::usage(format!(
-            "-c {count} takes nothing; give a count from 1 on"
-        ))),
+fn netns(typed: Option<&str>) -> Result<Option<String>, Failure> {
+    match typed.map(str::trim) {
+        Some("") => Err(Failure::usage(
+            "--netns: no namespace is named; give a process id, or a name that ip netns list shows",
+        )),
+        typed => Ok(typed.map(str::to_owned)),
     }
+}
+
+/// An option that nothing but AF_XDP heeds.
+fn xdp<T>(args: &CaptureArgs, option: &str, typed: Option<T>) -> Result<Option<T>, Failure> {
+    if typed.is_some() && args.backend != BackendArg::Afxdp {
+        return Err(Failure::usage(format!(
+            "{option} is for --backend afxdp alone; add that, or leave {option} out"
+        )));
+    }
+    Ok(typed)
 }
 
 fn write(args: &CaptureArgs) -> Result<Option<WritePlan>, Failure> {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use base::Observation;
+use base::{Frame, Observation, WallNanos};
 use measure::passive::Groups;
 
 use super::plan::Plan;
@@ -15,6 +15,15 @@ use crate::output::passive::lines::{self, FrameRecord};
 use crate::output::records;
 
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// When the frame of this number was captured, if it is one of these: those that an analyser
+/// gets after so many others.
+#[must_use]
+pub fn captured_at(frames: &[Frame<'_>], before: u64, number: u64) -> Option<WallNanos> {
+    let place = number.checked_sub(before + 1)?;
+    let frame = frames.get(usize::try_from(place).ok()?)?;
+    Some(frame.at)
+}
 
 /// A file of lines.
 #[derive(Debug)]
@@ -96,8 +105,8 @@ impl Sinks {
         self.flows.is_some() || self.records.is_some()
     }
 
-    /// Takes what a frame showed.
-    pub fn take(&mut self, number: u64, observation: &Observation) {
+    /// Takes what a frame showed, and when that was captured.
+    pub fn take(&mut self, number: u64, at: Option<WallNanos>, observation: &Observation) {
         if let Observation::Ended { summary, end } = observation {
             if let Some(lines) = &mut self.flows {
                 lines::flow(&mut lines.text, summary, Some(*end), &self.groups);
@@ -105,7 +114,7 @@ impl Sinks {
                 lines.write_if_full();
             }
         } else if let Some((lines, record)) = &mut self.records {
-            record.take(number, observation, &mut lines.text);
+            record.take(number, at, observation, &mut lines.text);
             lines.write_if_full();
         }
     }

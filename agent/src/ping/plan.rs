@@ -147,7 +147,7 @@ pub fn plan(
     let mut plan = Plan {
         targets: Vec::new(),
         protocol,
-        count: count(args.count)?,
+        count: counted(args.count, "sends")?,
         deadline_ns: optional(args.deadline.as_deref(), "-w", MS, 30 * 24 * HOUR)?
             .or(unattended.then_some(UNATTENDED_NS)),
         interval_ns: optional(args.interval.as_deref(), "-i", 100 * US, HOUR)?,
@@ -239,12 +239,16 @@ fn port(host: &Host, protocol: Choice, by_default: u16) -> Result<u16, Failure> 
     }
 }
 
-fn count(count: Option<i64>) -> Result<Option<u64>, Failure> {
+/// A `-c` that lets something be done.
+///
+/// # Errors
+/// One line that says what does nothing.
+pub fn counted(count: Option<i64>, does: &str) -> Result<Option<u64>, Failure> {
     match count.map(|count| (count, u64::try_from(count))) {
         None => Ok(None),
         Some((1.., Ok(count))) => Ok(Some(count)),
         Some((count, _)) => Err(Failure::usage(format!(
-            "-c {count} sends nothing; give a count from 1 on"
+            "-c {count} {does} nothing; give a count from 1 on"
         ))),
     }
 }

@@ -13,7 +13,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use base::MonoNanos;
-use measure::passive::Options;
 use record::series::{ClassicBounds, Interval};
 use record::snapshot::Health;
 
@@ -29,9 +28,9 @@ mod open;
 mod tests;
 
 pub use collect::{Collector, Described};
-pub use open::{Group, Ready, descriptors, is_wanted, open, prepare, same_sockets};
+pub use open::{Group, Ready, descriptors, is_wanted, open, prepare, same_sockets, table_bytes};
 
-use open::{device, names, workers};
+use open::{analysis, device, names, workers};
 
 /// How often the flow table is walked for what the flows in it sent.
 const WALK_NS: u64 = 5_000_000_000;
@@ -141,17 +140,8 @@ impl Capturing {
     /// A thread for each list of sources.
     fn spawn(&mut self, slots: Vec<Vec<Slot>>, bounds: &ClassicBounds) -> io::Result<Collector> {
         let config = &self.config;
-        let groups = config.groups();
-        let options = Options {
-            classifier: config.classifier,
-            layer: config.layer,
-            duplicates: config.duplicates,
-            flows: config.max_flows,
-            segments: config.max_flows.saturating_mul(2),
-            groups: groups.clone(),
-            ..Options::new(crate::passive::seed())
-        };
-        let options = crate::passive::share(&options, slots.len());
+        let options = analysis(config, slots.len());
+        let groups = options.groups.clone();
         let capacity = u64::from(options.flows) * slots.len() as u64;
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let mut loads = Vec::new();

@@ -199,8 +199,8 @@ impl<D: Values> CaptureStats<D> {
         }
     }
 
-    /// Also for flows that are in a table still, when a report is made.
-    pub fn note_sizes(&mut self, flow: &FlowSummary) {
+    /// Of a flow that ended.
+    fn note_sizes(&mut self, flow: &FlowSummary) {
         for sender in Sender::ALL {
             let (of, side) = (sender.index(), &flow.sides[sender.index()]);
             if let Some(mss) = side.mss {

@@ -4,15 +4,15 @@
 use base::{FlowEnd, Leg, LossPlace, RttMethod, Sender, TcpClass, WallNanos};
 use capture::DropReason;
 use measure::passive::{DatagramEvent, NoSample, Unmeasured};
-use record::Distribution;
-use record::passive::{GroupStats, Traffic};
+use record::passive::GroupStats;
+use record::{Distribution, Summary};
 use serde_json::{Map, Value, json};
 use wire::decode::Undecoded;
 use wire::quic::NotQuic;
 
 use super::lines;
-use super::{RETRANSMISSIONS, Report};
-use crate::output::json::distribution;
+use super::{Report, retransmitted};
+use crate::output::json::{distribution, summary};
 
 /// The body of a document.
 #[must_use]
@@ -118,15 +118,23 @@ fn by_sender(of: impl Fn(Sender) -> Value) -> Value {
     Value::Object(map)
 }
 
+/// What an empty distribution says.
+const NO_VALUES: Summary = Summary {
+    count: 0,
+    min: None,
+    mean: None,
+    stddev: None,
+    p50: None,
+    p90: None,
+    p99: None,
+    p99_9: None,
+    p99_99: None,
+    max: None,
+};
+
 /// One that was never allocated is an empty one.
 fn values(of: Option<&Distribution>) -> Value {
-    match of {
-        Some(of) => distribution(of),
-        None => json!({
-            "count": 0, "min": null, "mean": null, "stddev": null, "p50": null, "p90": null,
-            "p99": null, "p99_9": null, "p99_99": null, "max": null,
-        }),
-    }
+    summary(&of.map_or(NO_VALUES, Distribution::summary))
 }
 
 fn flows(report: &Report<'_>) -> Value {
@@ -258,31 +266,20 @@ fn written(report: &Report<'_>) -> Value {
 
 /// What each group adds up to; groups without any traffic are left out, `[]` without groups.
 fn groups(report: &Report<'_>) -> Value {
-    if report.groups.count() <= 1 {
-        return json!([]);
-    }
-    let all = report.stats.groups().iter().zip(&report.traffic).zip(0..);
-    let shown =
-        all.filter(|((stats, traffic), _)| !stats.is_empty() || **traffic != Traffic::default());
-    shown
-        .map(|((stats, traffic), number)| {
-            let (prefix, port) = report.groups.names(base::GroupKey(number));
-            let retransmissions: u64 = RETRANSMISSIONS
-                .iter()
-                .map(|class| stats.frames(*class))
-                .sum();
-            json!({
-                "prefix": prefix,
-                "port": port,
-                "flows_ended": stats.ended.iter().sum::<u64>(),
-                "packets": {"near": traffic.packets[0], "remote": traffic.packets[1]},
-                "bytes": {"near": traffic.bytes[0], "remote": traffic.bytes[1]},
-                "retransmissions": retransmissions,
-                "loss": by_sender(|sender| loss(stats, sender)),
-                "rtt": rtt(stats),
-            })
+    let shown = report.shown_groups().map(|(key, stats, traffic)| {
+        let (prefix, port) = report.groups.names(key);
+        json!({
+            "prefix": prefix,
+            "port": port,
+            "flows_ended": stats.ended.iter().sum::<u64>(),
+            "packets": {"near": traffic.packets[0], "remote": traffic.packets[1]},
+            "bytes": {"near": traffic.bytes[0], "remote": traffic.bytes[1]},
+            "retransmitted_frames": retransmitted(stats),
+            "loss": by_sender(|sender| loss(stats, sender)),
+            "rtt": rtt(stats),
         })
-        .collect()
+    });
+    shown.collect()
 }
 
 fn top(report: &Report<'_>) -> Value {

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use base::{
-    FlowEnd, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, TcpClasses,
-    TcpDetail,
+    FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender,
+    TcpClasses, TcpDetail, WallNanos,
 };
 use measure::passive::Groups;
 
@@ -14,7 +14,7 @@ use super::protocol;
 
 /// A flow as JSON, without a line end; `end` is `null` for one that goes on.
 pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups: &Groups) {
-    text.push_str("{\"protocol\":");
+    let _ = write!(text, "{{\"flow\":{},\"protocol\":", flow.flow.0);
     match protocol(flow.protocol) {
         Some(word) => quoted(text, word),
         None => text.push_str("null"),
@@ -26,7 +26,7 @@ pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups:
         let side = &flow.sides[sender.index()];
         let _ = write!(
             text,
-            ",\"{key}\":{{\"address\":\"{address}\",\"port\":{port},\"packets\":{},\"bytes\":{},\"retransmissions\":{}",
+            ",\"{key}\":{{\"address\":\"{address}\",\"port\":{port},\"packets\":{},\"bytes\":{},\"retransmitted_frames\":{}",
             side.packets, side.bytes, side.retransmissions
         );
         number(text, "mss", side.mss);
@@ -113,6 +113,8 @@ fn or_null(text: &mut String, value: Option<impl std::fmt::Display>) {
 #[derive(Debug, Default)]
 pub struct FrameRecord {
     number: u64,
+    at: Option<WallNanos>,
+    flow: Option<FlowKey>,
     classes: TcpClasses,
     sender: Option<Sender>,
     rtt: Vec<(RttMethod, Leg, u64)>,
@@ -121,8 +123,14 @@ pub struct FrameRecord {
 
 impl FrameRecord {
     /// Takes an observation; what the frame before showed is appended to `text` as a line
-    /// when another begins.
-    pub fn take(&mut self, number: u64, observation: &Observation, text: &mut String) {
+    /// when another begins. `at` is when the frame was captured.
+    pub fn take(
+        &mut self,
+        number: u64,
+        at: Option<WallNanos>,
+        observation: &Observation,
+        text: &mut String,
+    ) {
         let shows = matches!(
             observation,
             Observation::Rtt { .. } | Observation::Tcp { .. } | Observation::Loss { .. }
@@ -133,14 +141,26 @@ impl FrameRecord {
         if number != self.number {
             self.flush(text);
             self.number = number;
+            self.at = at;
         }
         match *observation {
             Observation::Rtt {
-                method, leg, ns, ..
-            } => self.rtt.push((method, leg, ns)),
-            Observation::Tcp {
-                sender, classes, ..
+                flow,
+                method,
+                leg,
+                ns,
+                ..
             } => {
+                self.flow = Some(flow);
+                self.rtt.push((method, leg, ns));
+            }
+            Observation::Tcp {
+                flow,
+                sender,
+                classes,
+                ..
+            } => {
+                self.flow = Some(flow);
                 self.sender = Some(sender);
                 for class in classes.iter() {
                     self.classes.insert(class);
@@ -161,7 +181,13 @@ impl FrameRecord {
         if self.classes.is_empty() && self.rtt.is_empty() && self.loss.is_empty() {
             return;
         }
-        let _ = write!(text, "{{\"frame\":{},\"sender\":", self.number);
+        let _ = write!(text, "{{\"frame\":{},\"at\":", self.number);
+        match self.at.take() {
+            Some(at) => quoted(text, &at.rfc3339()),
+            None => text.push_str("null"),
+        }
+        number(text, "flow", self.flow.take().map(|flow| flow.0));
+        text.push_str(",\"sender\":");
         match self.sender {
             Some(sender) => quoted(text, sender.as_str()),
             None => text.push_str("null"),

@@ -1,15 +1,17 @@
 //! What people and programs read of a capture: the document, the summary, flows and frames
 //! as lines. Pure functions of a [`Report`]; nothing captures, and nothing reads a clock.
 
+mod groups;
 pub mod json;
 pub mod lines;
 pub mod summary;
 #[cfg(test)]
 mod tests;
 
-use base::{FlowEnd, FlowSummary, TcpClass, WallNanos};
+use base::{FlowEnd, FlowSummary, GroupKey, Leg, RttMethod, TcpClass, WallNanos};
 use capture::{Drops, Written};
 use measure::passive::{Counters, Groups};
+use record::Summary;
 use record::passive::{CaptureStats, GroupStats, Traffic, Windows};
 
 /// The state of a capture, or of an interval of it.
@@ -41,7 +43,7 @@ pub struct Report<'a> {
     pub groups: &'a Groups,
     /// Flows in the table.
     pub active: u64,
-    /// The largest flows, the largest first; with how they ended, if they did.
+    /// The largest flows, the largest first; also of those that ended.
     pub top: Vec<FlowSummary>,
     /// The first and the last frame.
     pub span: Option<(WallNanos, WallNanos)>,
@@ -76,10 +78,7 @@ impl Report<'_> {
     /// Frames of all classes of retransmission.
     #[must_use]
     pub fn retransmissions(&self) -> u64 {
-        RETRANSMISSIONS
-            .iter()
-            .map(|class| self.total.frames(*class))
-            .sum()
+        retransmitted(&self.total)
     }
 
     /// TCP segments of both ends.
@@ -95,11 +94,46 @@ impl Report<'_> {
         (segments > 0).then(|| self.retransmissions() as f64 / segments as f64)
     }
 
+    /// The groups with anything in them; none without groups.
+    pub fn shown_groups(&self) -> impl Iterator<Item = (GroupKey, &GroupStats, &Traffic)> {
+        let grouped = self.groups.count() > 1;
+        let all = self.stats.groups().iter().zip(&self.traffic).zip(0..);
+        all.filter(move |((stats, traffic), _)| {
+            grouped && (!stats.is_empty() || **traffic != Traffic::default())
+        })
+        .map(|((stats, traffic), number)| (GroupKey(number), stats, traffic))
+    }
+
     /// Flows that had to go before their time.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
         self.counters.ended[FlowEnd::Evicted.index()]
     }
+}
+
+/// Frames of all classes of retransmission.
+#[must_use]
+pub fn retransmitted(stats: &GroupStats) -> u64 {
+    let frames = RETRANSMISSIONS.iter().map(|class| stats.frames(*class));
+    frames.sum()
+}
+
+/// Round trips to the remote end by the method that saw most; never several in one number.
+#[must_use]
+pub fn best_known(stats: &GroupStats) -> Option<(RttMethod, Summary)> {
+    [
+        RttMethod::Timestamp,
+        RttMethod::Sequence,
+        RttMethod::Handshake,
+        RttMethod::QuicSpin,
+        RttMethod::Dns,
+        RttMethod::Icmp,
+        RttMethod::Stamp,
+    ]
+    .into_iter()
+    .filter_map(|method| Some((method, stats.rtts(method, Leg::Remote)?.summary())))
+    .filter(|(_, summary)| summary.count > 0)
+    .max_by_key(|(_, summary)| summary.count)
 }
 
 /// The classes that are retransmissions.

@@ -22,6 +22,7 @@ pub fn text(report: &Report<'_>) -> String {
     losses(&mut out, report);
     times(&mut out, report);
     sizes(&mut out, report);
+    super::groups::table(&mut out, report);
     top(&mut out, &report.top);
     hints(&mut out, report);
     out
@@ -258,13 +259,12 @@ fn sizes(out: &mut String, report: &Report<'_>) {
         );
     }
     if report.total.counts.black_holes > 0 {
-        let sizes = stats.black_holes.iter().map(|hole| hole.packet_bytes).max();
+        let sizes = stats.black_holes.iter().map(|hole| hole.packet_bytes);
+        let bytes = sizes.max().unwrap_or(0);
         let _ = writeln!(
             out,
-            "black hole suspected {}: packets of {} bytes do not get through while smaller ones do; netsonde mtu or ping -M do -s {} tells",
+            "black hole suspected {}: packets of {bytes} bytes do not get through while smaller ones do; netsonde ping -M do -s {bytes} HOST tells",
             plural(report.total.counts.black_holes, "time"),
-            sizes.unwrap_or(0),
-            sizes.unwrap_or(0),
         );
     }
 }
@@ -333,6 +333,13 @@ fn hints(out: &mut String, report: &Report<'_>) {
             out,
             "{} had to leave before their end, for want of room: --max-flows gives more",
             plural(report.evicted(), "flow")
+        );
+    }
+    if report.counters.clock_back > 0 {
+        let _ = writeln!(
+            out,
+            "time went back {} (the clock was set, or queues came together): no round trip is taken over such a step",
+            plural(report.counters.clock_back, "time")
         );
     }
     if report.counters.segments_forgotten > 0 {

@@ -56,14 +56,14 @@ fn a_flow_is_one_line_of_json() {
     assert_eq!(
         value,
         json!({
-            "protocol": "tcp", "protocol_number": 6,
+            "flow": 3, "protocol": "tcp", "protocol_number": 6,
             "near": {"address": "10.0.0.1", "port": 40_000, "packets": 10, "bytes": 1_000,
-                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500,
+                "retransmitted_frames": 1, "mss": 1460, "largest_packet_bytes": 1500,
                 "retransmitted_bytes": 7, "out_of_order": 0, "duplicate_acks": 0,
                 "triple_duplicate_acks": 0, "zero_windows": 0, "zero_window_probes": 0,
                 "rtt_samples": 8},
             "remote": {"address": "2001:db8::1", "port": 443, "packets": 20, "bytes": 30_000,
-                "retransmissions": 1, "mss": 1460, "largest_packet_bytes": 1500,
+                "retransmitted_frames": 1, "mss": 1460, "largest_packet_bytes": 1500,
                 "retransmitted_bytes": null, "out_of_order": null, "duplicate_acks": null,
                 "triple_duplicate_acks": null, "zero_windows": null, "zero_window_probes": null,
                 "rtt_samples": null},
@@ -86,7 +86,7 @@ fn a_frame_is_one_line_however_much_it_shows() {
     let mut text = String::new();
     let mut classes = TcpClasses::NONE;
     classes.insert(TcpClass::Retransmission);
-    let (flow, group) = (FlowKey(0), GroupKey(0));
+    let (flow, group) = (FlowKey(7), GroupKey(0));
     let rtt = |ns| Observation::Rtt {
         flow,
         group,
@@ -127,7 +127,8 @@ fn a_frame_is_one_line_however_much_it_shows() {
         ),
     ];
     for (number, observation) in &observations {
-        record.take(*number, observation, &mut text);
+        let at = WallNanos(1_700_000_000_000_000_000 + number * 1_000);
+        record.take(*number, Some(at), observation, &mut text);
     }
     record.flush(&mut text);
     record.flush(&mut text);
@@ -139,8 +140,8 @@ fn a_frame_is_one_line_however_much_it_shows() {
     assert_eq!(
         lines,
         [
-            json!({"frame": 1, "sender": null, "classes": [], "rtt": near(5), "loss": []}),
-            json!({"frame": 3, "sender": "remote", "classes": ["retransmissions"], "rtt": near(6),
+            json!({"frame": 1, "at": "2023-11-14T22:13:20.000001Z", "flow": 7, "sender": null, "classes": [], "rtt": near(5), "loss": []}),
+            json!({"frame": 3, "at": "2023-11-14T22:13:20.000003Z", "flow": 7, "sender": "remote", "classes": ["retransmissions"], "rtt": near(6),
                 "loss": [{"sender": "near", "place": "before", "segments": 2}]}),
         ]
     );

@@ -1,8 +1,10 @@
 //! Which devices a capture is of: names, globs, `any`, the device of the default route.
 //!
-//! `any` and globs leave out devices whose frames are seen on another one too (members and
-//! masters of bridges and bonds, VLANs, tunnels) and those of containers. A device that is
-//! named is taken, whatever it is. The rules are pure; what there is comes as an argument.
+//! `any` and globs leave out, by their names, bridges, teams, VLANs, tunnels and what
+//! containers have: frames of those are seen on another device too. A network card that is a
+//! member of a bridge or a bond has a card's name and is taken, and so is the bond: their
+//! frames are then captured twice. A device that is named is taken, whatever it is. The rules
+//! are pure; what there is comes as an argument.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -79,7 +81,9 @@ impl Wanted {
     }
 }
 
-fn is_pattern(word: &str) -> bool {
+/// Whether devices that nobody named can fit.
+#[must_use]
+pub fn is_pattern(word: &str) -> bool {
     word == "any" || word.contains(['*', '?'])
 }
 

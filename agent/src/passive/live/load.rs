@@ -17,6 +17,17 @@ use crate::passive::tally::{Standing, Tally};
 /// Lines for files that a load takes.
 const MOST_LINES: usize = 1 << 16;
 
+/// What a line of a file is made of.
+#[derive(Copy, Clone, Debug)]
+pub struct Line {
+    /// The frame's number.
+    pub number: u64,
+    /// When it was captured; `None`: what it showed shows only now.
+    pub at: Option<WallNanos>,
+    /// What it showed.
+    pub observation: Observation,
+}
+
 /// What a worker hands over. Sums are since the load was empty, the rest is of now.
 pub struct Load<D = Distribution> {
     /// Observations, sizes and times.
@@ -36,7 +47,7 @@ pub struct Load<D = Distribution> {
     /// Whether it was walked for this load.
     pub walked: bool,
     /// For `--flows` and `--records`.
-    pub lines: Vec<(u64, Observation)>,
+    pub lines: Vec<Line>,
     /// Lines that did not fit.
     pub lines_lost: u64,
     /// Devices that cannot be read any more, and why.
@@ -85,9 +96,9 @@ impl<D: Values> Load<D> {
 
     /// Keeps a line for files, if there is room.
     #[inline]
-    pub(super) fn line(&mut self, number: u64, observation: Observation) {
+    pub(super) fn line(&mut self, line: Line) {
         if self.lines.len() < MOST_LINES {
-            self.lines.push((number, observation));
+            self.lines.push(line);
         } else {
             self.lines_lost += 1;
         }

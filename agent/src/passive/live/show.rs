@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use base::units::format_ns;
-use base::{Leg, MonoNanos, RttMethod, WallNanos};
+use base::{MonoNanos, WallNanos};
 
 use super::merged::{Merged, Moving};
 use crate::output::json::Source;
-use crate::output::passive::Report;
 use crate::output::passive::summary::{flow_rate, name, octets, rate};
+use crate::output::passive::{Report, best_known};
 use crate::output::table::Screen;
 use crate::passive::finish;
 use crate::passive::plan::{Plan, Show};
@@ -183,20 +183,7 @@ fn line(report: &Report<'_>, ns: i64) -> String {
         report.active
     );
     let _ = write!(text, ", retransmitted {}", report.retransmissions());
-    // The method that sees most; never several in one number.
-    let best = [
-        RttMethod::Timestamp,
-        RttMethod::Sequence,
-        RttMethod::Handshake,
-        RttMethod::QuicSpin,
-        RttMethod::Dns,
-        RttMethod::Icmp,
-        RttMethod::Stamp,
-    ]
-    .into_iter()
-    .filter_map(|method| Some((method, report.total.rtts(method, Leg::Remote)?.summary())))
-    .max_by_key(|(_, summary)| summary.count);
-    if let Some((method, summary)) = best.filter(|(_, summary)| summary.count > 0) {
+    if let Some((method, summary)) = best_known(&report.total) {
         let p50 = summary.p50.or(summary.min).unwrap_or(0);
         let _ = write!(
             text,
@@ -206,6 +193,14 @@ fn line(report: &Report<'_>, ns: i64) -> String {
         );
         if let Some(p99) = summary.p99 {
             let _ = write!(text, " p99 {}", format_ns(p99 as f64));
+        }
+    }
+    for (what, count) in [
+        ("evicted", report.evicted()),
+        ("clock set back", report.counters.clock_back),
+    ] {
+        if count > 0 {
+            let _ = write!(text, ", {what} {count}");
         }
     }
     if report.drops.lost() > 0 {

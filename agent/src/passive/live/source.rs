@@ -196,10 +196,18 @@ impl Settings {
                 })
             }));
         }
+        let mut notes = source.notes().to_vec();
+        if !matches!(self.xdp_take, XdpTakeArg::Mirror) && is_addressed(device) {
+            notes.push(
+                "the host has an address on this device and loses what arrives for it there, ssh \
+                 excepted, as long as this runs; take mirror, or give the capture a device of its own"
+                    .to_owned(),
+            );
+        }
         Ok(OpenedDevice {
             backend: "afxdp",
             reason: format!("asked for, {} mode", source.mode().as_str()),
-            notes: source.notes().to_vec(),
+            notes,
             sources: vec![LiveSource::AfXdp(source)],
         })
     }
@@ -223,6 +231,28 @@ impl Settings {
             "this build has no libpcap (feature pcap); use --backend afpacket".to_owned(),
         ))
     }
+}
+
+/// Whether this host has an IP address on a device, beside the link-local one of IPv6, in the
+/// namespace of this thread: IPv4 by its routes, as proc_pid_net(5) has them.
+fn is_addressed(device: &str) -> bool {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+    has_route(&read("route").unwrap_or_default(), device)
+        || has_address(&read("if_inet6").unwrap_or_default(), device)
+}
+
+/// The device is the first word of a line of `route`.
+fn has_route(text: &str, device: &str) -> bool {
+    let mut lines = text.lines().skip(1);
+    lines.any(|line| line.split_whitespace().next() == Some(device))
+}
+
+/// Of `if_inet6` the fourth word is the scope (20: of the link), the sixth the device.
+fn has_address(text: &str, device: &str) -> bool {
+    text.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(3);
+        words.next().is_some_and(|scope| scope != "20") && words.nth(1) == Some(device)
+    })
 }
 
 const EPERM: i32 = 1;
@@ -256,5 +286,23 @@ pub fn refused(error: &SourceError, device: &str) -> Failure {
                 format!("cannot capture on {device}: {error}"),
             ),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_with_an_address_is_known_by_route_or_scope() {
+        // As Linux 6.8 shows them.
+        let route = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+            ens5\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n";
+        assert!(has_route(route, "ens5"));
+        assert!(!has_route(route, "ens6") && !has_route(route, "Iface"));
+        let inet6 = "fe800000000000000000000000000001 02 40 20 80     ens5\n\
+            20010db8000000000000000000000001 03 40 00 80     ens6\n";
+        assert!(has_address(inet6, "ens6"));
+        assert!(!has_address(inet6, "ens5"), "every device has that one");
     }
 }

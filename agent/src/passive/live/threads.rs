@@ -204,8 +204,8 @@ impl Threads {
                         shown.note(&format!("{}: {why}; waiting for it\n", device.name));
                     }
                 }
-                for (number, observation) in &load.lines {
-                    sinks.take(*number, observation);
+                for line in &load.lines {
+                    sinks.take(line.number, line.at, &line.observation);
                 }
                 merged.take(number, load);
                 load.clear();

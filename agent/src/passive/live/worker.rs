@@ -18,9 +18,10 @@ use record::{Distribution, handoff};
 use sys::cache::HostMemory;
 use sys::clock::{mono_now, wall_now};
 
-use super::load::{Load, add_drops};
+use super::load::{Line, Load, add_drops};
 use super::slot::Slot;
 use super::source::LiveSource;
+use crate::passive::sinks::captured_at;
 
 /// How often a load is handed over.
 pub const TICK_NS: u64 = 200_000_000;
@@ -110,6 +111,8 @@ struct Worker<D> {
     writer: Option<Writer>,
     load: handoff::Writer<Load<D>>,
     left: u64,
+    /// Frames that were analysed, where lines are wanted.
+    analysed: u64,
     setup: Setup,
 }
 
@@ -140,6 +143,7 @@ pub fn start<D: Values + Send + 'static>(
                 writer,
                 load,
                 left: setup.count.unwrap_or(u64::MAX),
+                analysed: 0,
                 setup,
             };
             worker.run(&orders_in, &stop)
@@ -223,6 +227,7 @@ impl<D: Values> Worker<D> {
             writer,
             load,
             left,
+            analysed,
             setup,
         } = self;
         let slot = slots.get_mut(at)?;
@@ -237,9 +242,16 @@ impl<D: Values> Worker<D> {
                 writer.write(frames);
             }
             if setup.lines {
+                let before = *analysed;
+                *analysed += frames.len() as u64;
                 analyser.batch(frames, &mut |number, observation| {
                     load.tally.observe(&observation);
-                    load.line(number, observation);
+                    let at = captured_at(frames, before, number);
+                    load.line(Line {
+                        number,
+                        at,
+                        observation,
+                    });
                 });
             } else {
                 analyser.batch(frames, &mut |_, observation| {
@@ -267,7 +279,11 @@ impl<D: Values> Worker<D> {
         self.analyser.tick(wall_now(), &mut |number, observation| {
             load.tally.observe(&observation);
             if lines {
-                load.line(number, observation);
+                load.line(Line {
+                    number,
+                    at: None,
+                    observation,
+                });
             }
         });
         load.active = u64::from(self.analyser.active());
@@ -325,7 +341,11 @@ impl<D: Values> Worker<D> {
         self.analyser.finish(&mut |number, observation| {
             load.tally.observe(&observation);
             if lines {
-                load.line(number, observation);
+                load.line(Line {
+                    number,
+                    at: None,
+                    observation,
+                });
             }
         });
         load.counters = Some(self.analyser.counters());

@@ -123,6 +123,12 @@ fn each_rule_has_its_line() {
         ("-i eth* --backend afxdp", "without any or globs"),
         ("-i lo --ring 1K", "from 256K to 1G"),
         ("-i lo -w f --workers 2", "one thread takes all frames"),
+        ("-i lo --netns= ", "--netns: no namespace is named"),
+        ("-i lo --xdp-take ip", "--xdp-take is for --backend afxdp"),
+        (
+            "-r f --xdp-mode native",
+            "--xdp-mode is for --backend afxdp",
+        ),
         ("-r f -w - --json", "both want standard output"),
     ] {
         let failure = planned(line, false).expect_err(line);

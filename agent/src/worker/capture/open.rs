@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use capture::afpacket::{self, AfPacketSource, OpenSocket};
 use capture::{AfPacketOptions, Filter, SourceError};
 
+use measure::passive::Options;
+
 use crate::cli::BackendArg;
 use crate::config::Capture;
 use crate::passive::live::devices::{self, Wanted};
@@ -38,6 +40,27 @@ pub fn workers(config: &Capture) -> u32 {
         // They have one source for each device.
         BackendArg::Afxdp | BackendArg::Pcap => 1,
     }
+}
+
+/// How each of so many workers analyses.
+pub(super) fn analysis(config: &Capture, workers: usize) -> Options {
+    let all = Options {
+        classifier: config.classifier,
+        layer: config.layer,
+        duplicates: config.duplicates,
+        flows: config.max_flows,
+        segments: config.max_flows.saturating_mul(2),
+        groups: config.groups(),
+        ..Options::new(crate::passive::seed())
+    };
+    crate::passive::share(&all, workers)
+}
+
+/// Octets of the flow tables of all workers.
+pub fn table_bytes(config: &Capture) -> usize {
+    let workers = workers(config) as usize;
+    let each = usize::try_from(analysis(config, workers).bytes());
+    each.unwrap_or(usize::MAX).saturating_mul(workers)
 }
 
 /// Descriptors of a group: of each worker a socket, its program and its counter.

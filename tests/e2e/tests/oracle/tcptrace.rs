@@ -17,7 +17,7 @@ const OF_THE_OTHER_END: [&str; 2] = ["duplicate acks", "triple dupacks"];
 
 /// What is compared: tcptrace's line, and the key in our `--flows`.
 pub(crate) const COMPARED: [(&str, &str); 8] = [
-    ("rexmt data pkts", "retransmissions"),
+    ("rexmt data pkts", "retransmitted_frames"),
     ("rexmt data bytes", "retransmitted_bytes"),
     ("outoforder pkts", "out_of_order"),
     ("duplicate acks", "duplicate_acks"),
