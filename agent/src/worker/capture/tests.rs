@@ -33,6 +33,46 @@ fn what_only_the_analysis_needs_changes_without_a_restart() {
 }
 
 #[test]
+fn a_device_that_comes_later_is_described() {
+    let config = of("interface = 'lo'\nworkers = 2");
+    let ready = prepare(&config, |_, _| Err(io::Error::from_raw_os_error(100)));
+    let bounds = ClassicBounds::default();
+    let (mut capturing, mut collector) = Capturing::start(&config, ready, &bounds).unwrap();
+    assert_eq!(capturing.news(), None);
+    let backend = |collector: &mut Collector| collector.snapshot().backend;
+    assert_eq!(backend(&mut collector), "none");
+    // A group of no sockets is one that was opened.
+    capturing.look(MonoNanos(1), |_, _| Ok(Group::default()));
+    let news = capturing.news().expect("it is there");
+    assert_eq!((&*news.device, news.backend), ("lo", "afpacket"));
+    assert_eq!(capturing.news(), None);
+    collector.describe(news);
+    assert_eq!(backend(&mut collector), "afpacket");
+    assert!(capturing.stop());
+}
+
+#[test]
+fn other_threads_go_on_with_the_same_devices() {
+    let config = of("interface = 'nosuchdevice0'\nworkers = 2\nmax_flows = 1000");
+    let gone = |_: &Capture, _: &str| Err(io::Error::from_raw_os_error(19));
+    let bounds = ClassicBounds::default();
+    let ready = prepare(&config, gone);
+    let (capturing, mut collector) = Capturing::start(&config, ready, &bounds).unwrap();
+    let before = collector.snapshot();
+    let next = of("interface = 'nosuchdevice0'\nworkers = 2\nmax_flows = 64");
+    let (mut capturing, mut successor) = capturing.succeed(&next, &bounds).unwrap();
+    successor.succeed(collector);
+    let after = successor.snapshot();
+    assert_eq!((before.flows_capacity, after.flows_capacity), (1000, 64));
+    assert_eq!((after.intervals, after.since), (2, before.since));
+    assert_eq!(after.device, "nosuchdevice0");
+    let (health, _) = capturing.look(MonoNanos(1), gone).expect("it is time");
+    assert_eq!(health, Health::Failed, "it is waited for still");
+    assert!(capturing.alive());
+    assert!(capturing.stop());
+}
+
+#[test]
 fn a_device_that_is_not_there_is_waited_for() {
     let config = of("interface = 'nosuchdevice0'\nworkers = 2");
     let ready = prepare(&config, |_, _| Err(io::Error::from_raw_os_error(19)));
