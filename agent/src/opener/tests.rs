@@ -227,3 +227,33 @@ fn only_devices_that_are_captured_can_be_asked_for() {
     let other = Pending::default().answer(&of("lo"), &numbered(&capture("eth0")));
     assert!(other.is_none(), "a refusal is the others' business");
 }
+
+#[test]
+fn what_is_not_as_it_should_be_comes_with_the_first_socket() {
+    let allowed = allowed("[capture]\ninterface = 'lo'\nworkers = 2\n");
+    let config = allowed.capture.clone().expect("it is on");
+    let (ours, theirs) = sys::fdpass::pair().unwrap();
+    let server = std::thread::spawn(move || {
+        let mut buffer = [0; MESSAGE];
+        for at in 0..capturing::descriptors(&config) {
+            let (len, _) = sys::fdpass::recv(&theirs, &mut buffer).unwrap();
+            let number = &buffer[..len.min(NUMBER)];
+            let words: &[u8] = if at == 0 { b"one note\nanother" } else { b"" };
+            let errno = if at % 3 == 0 { 0 } else { NOTHING };
+            let bytes = [number, &errno.to_be_bytes(), words].concat();
+            let fd = (errno == 0).then_some(theirs.as_fd());
+            sys::fdpass::send(&theirs, &bytes, fd).unwrap();
+        }
+    });
+    let config = allowed.capture.clone().expect("it is on");
+    let opener = Opener {
+        allowed: Arc::new(allowed),
+        channel: Some(Arc::new(Mutex::new(Channel::new(UnixStream::from(ours))))),
+        pid: None,
+    };
+    let group = opener.capture(&config, "lo").unwrap();
+    assert_eq!(group.notes, ["one note", "another"]);
+    let there: Vec<bool> = group.descriptors.iter().map(Option::is_some).collect();
+    assert_eq!(there, [true, false, false, true, false, false]);
+    server.join().unwrap();
+}
