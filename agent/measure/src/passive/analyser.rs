@@ -141,16 +141,19 @@ impl<M: Memory> Analyser<M> {
         let mut bytes = 0;
         for (at, frame) in frames.iter().enumerate() {
             bytes += u64::from(frame.original_len);
-            if let Some(segment) = stamped(frame)
-                && let Some((place, from_higher)) =
-                    self.nearby.stamped(&segment, self.table.changes())
-            {
+            let Some(segment) = stamped(frame) else {
+                self.queue(&mut batch, at, frame, first, emit);
+                continue;
+            };
+            match self.nearby.stamped(&segment, self.table.changes()) {
                 // A flow's packets keep their order: while a batch is taken, its flow is
                 // nearby for all of them or for none.
-                let line = Line::stamped(&segment, at, from_higher);
-                self.tcp(frame, line, place, first, emit);
-            } else {
-                self.queue(&mut batch, at, frame, first, emit);
+                Some((place, from_higher)) => {
+                    let line = Line::stamped(&segment, at, from_higher);
+                    self.tcp(frame, line, place, first, emit);
+                }
+                // Looked at again there, so that for all others it is in no memory.
+                None => batch.put_stamped(frame, at),
             }
         }
         self.counters.frames += frames.len() as u64;

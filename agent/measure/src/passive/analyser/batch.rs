@@ -1,10 +1,13 @@
 //! Packets between decoding and their flows.
 
-use base::Address;
-use wire::decode::{Packet, PacketFlags, Stamped, TcpHeader, Transport};
+use base::{Address, Frame};
+use wire::decode::{Packet, PacketFlags, Stamped, TcpHeader, Transport, stamped};
 
 use crate::flow::key::Key;
 use crate::flow::table::Located;
+
+/// The protocol's number.
+const TCP: u8 = wire::checksum::protocol::TCP;
 
 /// Frames that are worked on at once.
 pub(super) const BATCH: usize = 32;
@@ -125,6 +128,19 @@ impl Batch {
             self.is_tcp[slot] = is_tcp;
             self.len = slot + 1;
         }
+    }
+
+    /// Takes a TCP segment of IPv4.
+    #[inline(never)]
+    pub(super) fn put_stamped(&mut self, frame: &Frame<'_>, at: usize) {
+        let Some(segment) = stamped(frame) else {
+            return;
+        };
+        let [source, destination] =
+            [segment.addresses >> 32, segment.addresses].map(|end| Address::v4(end as u32));
+        let [from, to] = [segment.ports >> 16, segment.ports].map(|port| port as u16);
+        let (key, from_higher) = Key::of((source, from), (destination, to), TCP);
+        self.put(key, Line::stamped(&segment, at, from_higher), true);
     }
 
     /// Takes a packet that is not TCP.
