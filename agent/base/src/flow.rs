@@ -238,6 +238,8 @@ pub enum Observation {
     },
     /// Lost (or reordered) segments, placed.
     Loss {
+        /// Of which flow.
+        flow: FlowKey,
         /// Where it is added up.
         group: GroupKey,
         /// Who had sent them.
@@ -249,6 +251,8 @@ pub enum Observation {
     },
     /// A segment that came late: how far behind the newest one.
     Reordering {
+        /// Of which flow.
+        flow: FlowKey,
         /// Where it is added up.
         group: GroupKey,
         /// Who had sent it.
@@ -308,6 +312,19 @@ pub struct TcpDetail {
     pub rtt_samples: u32,
 }
 
+closed_list! {
+    /// IPv4's DF bit of an end's packets (RFC 791 section 3.1); always set for IPv6, which
+    /// routers do not fragment (RFC 8200 section 5).
+    DontFragment {
+        /// In all of them.
+        Set = "set",
+        /// In none.
+        Clear = "clear",
+        /// In some: a sender that looks for the path's MTU, or one that found a black hole.
+        Mixed = "mixed",
+    }
+}
+
 /// What one end of a flow sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct SideSummary {
@@ -319,6 +336,9 @@ pub struct SideSummary {
     pub retransmissions: u32,
     /// The latest round-trip estimate (smoothed as RFC 6298 does) of the leg to the peer.
     pub rtt_ns: Option<u32>,
+    /// Whether routers may fragment its packets: TCP: by its first packet and by all later
+    /// ones that are not just the next data or the next ACK; else by all.
+    pub dont_fragment: Option<DontFragment>,
     /// TCP: the MSS option of its SYN.
     pub mss: Option<u16>,
     /// The largest IP packet on the wire.
@@ -342,6 +362,8 @@ pub struct FlowSummary {
     pub first: WallNanos,
     /// The last frame.
     pub last: WallNanos,
+    /// How the round trips of both sides were learnt, if the protocol has a way.
+    pub rtt_method: Option<RttMethod>,
     /// What each end sent, by [`Sender::index`].
     pub sides: [SideSummary; 2],
 }

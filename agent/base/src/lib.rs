@@ -20,8 +20,8 @@ pub mod units;
 pub use address::Address;
 pub use event::{Event, EventKind, Severity};
 pub use flow::{
-    FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender,
-    SideSummary, TcpClass, TcpClasses, TcpDetail,
+    DontFragment, FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod,
+    Sender, SideSummary, TcpClass, TcpClasses, TcpDetail,
 };
 pub use frame::{Frame, LinkType, Passage};
 pub use memory::{Memory, PlainMemory};

@@ -193,6 +193,7 @@ fn observing_traffic_allocates_once_per_distribution() {
                 }
             }
             stats.observe(&Observation::Loss {
+                flow: FlowKey(0),
                 group: GroupKey(0),
                 sender: Sender::Near,
                 place: LossPlace::After,

@@ -50,15 +50,13 @@ impl Datagram {
         SideSummary {
             packets: side.packets.get(),
             bytes: side.bytes.get(),
-            retransmissions: 0,
             // Of the remote leg: who asks is mostly near.
             rtt_ns: match sender {
                 Sender::Near => self.state.rtt_ns(),
                 Sender::Remote => None,
             },
-            mss: None,
             largest_packet_bytes: u32::from(side.largest),
-            detail: None,
+            ..SideSummary::default()
         }
     }
 }

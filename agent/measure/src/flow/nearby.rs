@@ -181,6 +181,7 @@ mod tests {
         Stamped {
             addresses: of.source.low << 32 | of.destination.low & 0xffff_ffff,
             ports: u32::from(of.source_port) << 16 | u32::from(of.destination_port),
+            df: true,
             ttl: 64,
             ip_id: 0,
             ip_len: 52,

@@ -1,6 +1,6 @@
 //! One flow's record: 184 octets, of which the first 64 are common to all protocols.
 
-use base::{FlowKey, FlowSummary, GroupKey, Sender, SideSummary, WallNanos};
+use base::{DontFragment, FlowKey, FlowSummary, GroupKey, Sender, SideSummary, WallNanos};
 
 use super::datagram::Datagram;
 use super::key::Key;
@@ -45,6 +45,10 @@ impl Record {
     const CLOSED: u32 = 1 << 2;
     /// [`Key::mark`]: both ends were heard of.
     const ANSWERED: u32 = 1 << 3;
+    /// [`Key::mark`]: a packet of the near end had DF; the next bit: of the remote end.
+    const DF_SET: u32 = 1 << 4;
+    /// [`Key::mark`]: a packet of the near end had no DF; the next bit: of the remote end.
+    const DF_CLEAR: u32 = 1 << 6;
 
     pub(crate) const EMPTY: Self = Self {
         key: Key::EMPTY,
@@ -92,6 +96,23 @@ impl Record {
     /// Notes that both ends were heard of.
     pub(crate) const fn set_answered(&mut self) {
         self.key.set_mark(self.key.mark() | Self::ANSWERED);
+    }
+
+    /// Notes whether a packet of an end had DF.
+    #[inline]
+    pub(crate) const fn note_df(&mut self, sender: Sender, set: bool) {
+        let bit = if set { Self::DF_SET } else { Self::DF_CLEAR };
+        self.key.set_mark(self.key.mark() | bit << sender.index());
+    }
+
+    const fn dont_fragment(&self, sender: Sender) -> Option<DontFragment> {
+        let mark = self.key.mark() >> sender.index();
+        match (mark & Self::DF_SET != 0, mark & Self::DF_CLEAR != 0) {
+            (true, true) => Some(DontFragment::Mixed),
+            (true, false) => Some(DontFragment::Set),
+            (false, true) => Some(DontFragment::Clear),
+            (false, false) => None,
+        }
     }
 
     /// Whether nothing was counted yet: the flow begins with the packet at hand.
@@ -159,14 +180,22 @@ impl Record {
             ends,
             first: self.first(),
             last: WallNanos(self.last_ns),
+            rtt_method: match &self.body {
+                Body::Tcp(flow) => Some(flow.rtt_method()),
+                Body::Datagram(flow) => flow.state.rtt_method(),
+            },
             sides: [self.side(Sender::Near), self.side(Sender::Remote)],
         }
     }
 
     fn side(&self, sender: Sender) -> SideSummary {
-        match &self.body {
+        let side = match &self.body {
             Body::Tcp(flow) => flow.summary(sender),
             Body::Datagram(flow) => flow.side(sender),
+        };
+        SideSummary {
+            dont_fragment: self.dont_fragment(sender),
+            ..side
         }
     }
 }

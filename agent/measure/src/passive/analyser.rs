@@ -296,12 +296,14 @@ fn observation(
             ns,
         },
         Shown::Loss(sender, place, segments) => Observation::Loss {
+            flow,
             group,
             sender,
             place,
             segments,
         },
         Shown::Late(bytes, late_ns) => Observation::Reordering {
+            flow,
             group,
             sender,
             bytes,

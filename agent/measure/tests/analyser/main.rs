@@ -6,6 +6,7 @@ mod accounts;
 mod clocks;
 mod connections;
 mod copies;
+mod fragmenting;
 mod frames;
 mod pieces;
 mod reference;

@@ -30,6 +30,7 @@ fn flow(number: u32, bytes: u64) -> FlowSummary {
         ends: [(Address::v4(1), 1), (Address::v4(2), 2)],
         first: WallNanos(u64::from(number)),
         last: WallNanos(9),
+        rtt_method: None,
         sides: [side, SideSummary::default()],
     }
 }
@@ -89,6 +90,7 @@ fn frames_count_once_in_each_of_their_classes() {
         });
     }
     stats.observe(&Observation::Loss {
+        flow: FlowKey(0),
         group: GroupKey(0),
         sender: Sender::Remote,
         place: LossPlace::Before,
@@ -119,6 +121,7 @@ fn merging_two_is_as_if_one_had_seen_it_all() {
                     from: Address::v4(5),
                 },
                 Observation::Reordering {
+                    flow: FlowKey(n),
                     group: GroupKey(0),
                     sender: Sender::Near,
                     bytes: n,

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use base::{
-    FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender,
-    TcpClasses, TcpDetail, WallNanos,
+    DontFragment, FlowEnd, FlowKey, FlowSummary, GroupKey, Leg, LossPlace, Observation, RttMethod,
+    Sender, TcpClasses, TcpDetail, WallNanos,
 };
 use measure::passive::Groups;
 
@@ -15,10 +15,7 @@ use super::protocol;
 /// A flow as JSON, without a line end; `end` is `null` for one that goes on.
 pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups: &Groups) {
     let _ = write!(text, "{{\"flow\":{},\"protocol\":", flow.flow.0);
-    match protocol(flow.protocol) {
-        Some(word) => quoted(text, word),
-        None => text.push_str("null"),
-    }
+    word_or_null(text, protocol(flow.protocol));
     let _ = write!(text, ",\"protocol_number\":{}", flow.protocol);
     for sender in Sender::ALL {
         let key = sender.as_str();
@@ -35,14 +32,18 @@ pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups:
             "largest_packet_bytes",
             (side.packets > 0).then_some(side.largest_packet_bytes),
         );
+        text.push_str(",\"dont_fragment\":");
+        word_or_null(text, side.dont_fragment.map(DontFragment::as_str));
         detail(text, side.detail.as_ref());
         text.push('}');
     }
     // A side's estimate is of the leg to its peer.
     let rtt = |sender: Sender| flow.sides[sender.index()].rtt_ns;
-    text.push_str(",\"rtt\":{");
-    let _ = write!(text, "\"near_ns\":");
-    or_null(text, rtt(Sender::Remote));
+    let learnt = Sender::ALL.into_iter().any(|sender| rtt(sender).is_some());
+    let method = flow.rtt_method.filter(|_| learnt);
+    text.push_str(",\"rtt\":{\"method\":");
+    word_or_null(text, method.map(RttMethod::as_str));
+    number(text, "near_ns", rtt(Sender::Remote));
     number(text, "remote_ns", rtt(Sender::Near));
     let _ = write!(
         text,
@@ -51,10 +52,7 @@ pub fn flow(text: &mut String, flow: &FlowSummary, end: Option<FlowEnd>, groups:
         flow.last.rfc3339(),
         flow.last.delta(flow.first).max(0)
     );
-    match end {
-        Some(end) => quoted(text, end.as_str()),
-        None => text.push_str("null"),
-    }
+    word_or_null(text, end.map(FlowEnd::as_str));
     text.push_str(",\"group\":");
     group(text, flow.group, groups);
     text.push('}');
@@ -89,6 +87,13 @@ fn group(text: &mut String, group: GroupKey, groups: &Groups) {
         }
     }
     text.push('}');
+}
+
+fn word_or_null(text: &mut String, word: Option<&str>) {
+    match word {
+        Some(word) => quoted(text, word),
+        None => text.push_str("null"),
+    }
 }
 
 fn quoted(text: &mut String, word: &str) {
@@ -167,11 +172,15 @@ impl FrameRecord {
                 }
             }
             Observation::Loss {
+                flow,
                 sender,
                 place,
                 segments,
                 ..
-            } => self.loss.push((sender, place, segments)),
+            } => {
+                self.flow = Some(flow);
+                self.loss.push((sender, place, segments));
+            }
             _ => {}
         }
     }
@@ -188,10 +197,7 @@ impl FrameRecord {
         }
         number(text, "flow", self.flow.take().map(|flow| flow.0));
         text.push_str(",\"sender\":");
-        match self.sender {
-            Some(sender) => quoted(text, sender.as_str()),
-            None => text.push_str("null"),
-        }
+        word_or_null(text, self.sender.map(Sender::as_str));
         text.push_str(",\"classes\":[");
         for (at, class) in self.classes.iter().enumerate() {
             text.push_str(comma(at));

@@ -1,5 +1,5 @@
 use base::{
-    Address, FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, SideSummary,
+    Address, DontFragment, FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, SideSummary,
     TcpClasses, TcpDetail,
 };
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ fn flow() -> FlowSummary {
         rtt_ns,
         mss: Some(1460),
         largest_packet_bytes: 1500,
+        dont_fragment: (packets == 10).then_some(DontFragment::Mixed),
         detail: (packets == 10).then_some(TcpDetail {
             retransmitted_bytes: 7,
             rtt_samples: 8,
@@ -37,6 +38,7 @@ fn flow() -> FlowSummary {
         ],
         first: WallNanos(1_700_000_000_000_000_000),
         last: WallNanos(1_700_000_001_000_000_000),
+        rtt_method: Some(RttMethod::Timestamp),
         sides: [side(10, 1_000, Some(250_000)), side(20, 30_000, None)],
     }
 }
@@ -59,16 +61,16 @@ fn a_flow_is_one_line_of_json() {
             "flow": 3, "protocol": "tcp", "protocol_number": 6,
             "near": {"address": "10.0.0.1", "port": 40_000, "packets": 10, "bytes": 1_000,
                 "retransmitted_frames": 1, "mss": 1460, "largest_packet_bytes": 1500,
-                "retransmitted_bytes": 7, "out_of_order": 0, "duplicate_acks": 0,
+                "dont_fragment": "mixed", "retransmitted_bytes": 7, "out_of_order": 0, "duplicate_acks": 0,
                 "triple_duplicate_acks": 0, "zero_windows": 0, "zero_window_probes": 0,
                 "rtt_samples": 8},
             "remote": {"address": "2001:db8::1", "port": 443, "packets": 20, "bytes": 30_000,
                 "retransmitted_frames": 1, "mss": 1460, "largest_packet_bytes": 1500,
-                "retransmitted_bytes": null, "out_of_order": null, "duplicate_acks": null,
+                "dont_fragment": null, "retransmitted_bytes": null, "out_of_order": null, "duplicate_acks": null,
                 "triple_duplicate_acks": null, "zero_windows": null, "zero_window_probes": null,
                 "rtt_samples": null},
             // What the near end saw of its peer is the remote leg.
-            "rtt": {"near_ns": null, "remote_ns": 250_000},
+            "rtt": {"method": "timestamp", "near_ns": null, "remote_ns": 250_000},
             "first_at": "2023-11-14T22:13:20.000000Z", "last_at": "2023-11-14T22:13:21.000000Z",
             "duration_ns": 1_000_000_000, "end": "idle",
             "group": {"prefix": "a \"b\"", "port": "https"},
@@ -110,6 +112,7 @@ fn a_frame_is_one_line_however_much_it_shows() {
         (
             3,
             Observation::Loss {
+                flow,
                 group,
                 sender: Sender::Near,
                 place: LossPlace::Before,

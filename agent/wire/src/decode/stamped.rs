@@ -22,6 +22,8 @@ pub struct Stamped {
     pub addresses: u64,
     /// Source port, then destination port.
     pub ports: u32,
+    /// Whether DF is set.
+    pub df: bool,
     /// Time to live.
     pub ttl: u8,
     /// Identification.
@@ -79,6 +81,7 @@ pub fn stamped(frame: &Frame<'_>) -> Option<Stamped> {
     Some(Stamped {
         addresses: words::<26>(h),
         ports: word::<34>(h),
+        df: whole & 0x4000_0000 != 0,
         ttl: (whole >> 8) as u8,
         ip_id: lengths as u16,
         ip_len,

@@ -51,6 +51,7 @@ fn assert_stamped(segment: &Stamped, packet: &Packet) {
     let ports = [segment.ports >> 16, segment.ports].map(|port| port as u16);
     assert_eq!(ports, [packet.source_port, packet.destination_port]);
     assert_eq!((segment.tcp, segment.ttl), (tcp, packet.ttl));
+    assert_eq!(segment.df, packet.flags.has(PacketFlags::DONT_FRAGMENT));
     assert_eq!(
         (segment.ip_id, segment.ip_len),
         (packet.ip_id, packet.ip_len)

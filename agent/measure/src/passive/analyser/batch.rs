@@ -49,6 +49,8 @@ pub(super) struct Line {
     pub(super) from_higher: bool,
     /// Whether it came out of a tunnel.
     pub(super) tunnelled: bool,
+    /// IPv4's DF.
+    pub(super) df: bool,
 }
 
 /// The packet that may begin a flow.
@@ -79,6 +81,7 @@ impl Line {
             at: at as u8,
             from_higher,
             tunnelled: packet.flags.has(PacketFlags::TUNNELLED),
+            df: packet.flags.has(PacketFlags::DONT_FRAGMENT),
         }
     }
 
@@ -93,6 +96,7 @@ impl Line {
             at: at as u8,
             from_higher,
             tunnelled: false,
+            df: segment.df,
         }
     }
 
@@ -162,6 +166,7 @@ impl Line {
         at: 0,
         from_higher: false,
         tunnelled: false,
+        df: false,
     };
 }
 

@@ -122,6 +122,7 @@ impl<M: Memory> Analyser<M> {
         let record = self.table.record_mut(place);
         record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
+        record.note_df(sender, line.df);
         let (key, group) = (FlowKey(place), record.group);
         let Body::Tcp(flow) = &mut record.body else {
             return;
@@ -197,6 +198,7 @@ impl<M: Memory> Analyser<M> {
         let record = self.table.record_mut(place);
         record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
+        record.note_df(sender, line.df);
         let (key, group) = (FlowKey(place), record.group);
         let flow = match &mut record.body {
             // A later fragment of a segment: octets and no more.

@@ -210,6 +210,17 @@ impl DatagramState {
         if ns == 0 { None } else { Some(ns) }
     }
 
+    /// How [`DatagramState::rtt_ns`] is learnt.
+    pub(crate) const fn rtt_method(&self) -> Option<RttMethod> {
+        match &self.0 {
+            State::Quic(_) => Some(RttMethod::QuicSpin),
+            State::Dns(_) => Some(RttMethod::Dns),
+            State::Stamp(_) => Some(RttMethod::Stamp),
+            State::Echo(_) => Some(RttMethod::Icmp),
+            State::Plain => None,
+        }
+    }
+
     /// Takes one packet of the flow in the order of capture: when, from whom, what, and the
     /// octets of its payload that were captured. Each round trip goes to `rtt`: how it was
     /// learnt, on which leg, nanoseconds.

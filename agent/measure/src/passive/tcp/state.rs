@@ -1,6 +1,6 @@
 //! What is kept of a TCP connection: 120 octets, both directions.
 
-use base::{Sender, SideSummary, WallNanos};
+use base::{RttMethod, Sender, SideSummary, WallNanos};
 use wire::decode::TcpHeader;
 
 use crate::flow::pool::List;
@@ -194,7 +194,17 @@ impl TcpFlow {
             rtt_ns: (side.rtt_ns > 0).then_some(side.rtt_ns),
             mss: (side.mss > 0).then_some(side.mss),
             largest_packet_bytes: u32::from(side.largest),
-            detail: None,
+            ..SideSummary::default()
+        }
+    }
+
+    /// What the smoothed round trips are of: timestamps where the ends agreed on them.
+    pub(crate) const fn rtt_method(&self) -> RttMethod {
+        // A clock that stands at 0 is one in 2^32.
+        if self.sides[0].tsval | self.sides[1].tsval != 0 {
+            RttMethod::Timestamp
+        } else {
+            RttMethod::Sequence
         }
     }
 

@@ -27,6 +27,7 @@ impl Table {
             ends: [(Address::v4(1), 1), (Address::v4(2), 2)],
             first: WallNanos(1),
             last: WallNanos(2),
+            rtt_method: None,
             sides: [side(packets), side(0)],
         }
     }

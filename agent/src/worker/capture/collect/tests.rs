@@ -49,6 +49,7 @@ fn fill(load: &mut Load<Interval>, group: u16, packets: u64, counters: &mut Coun
         ends: [(Address::v4(1), 1), (Address::v4(2), 2)],
         first: WallNanos(1),
         last: WallNanos(2),
+        rtt_method: None,
         sides: [side(packets), side(1)],
     };
     let mut classes = TcpClasses::NONE;
@@ -73,6 +74,7 @@ fn fill(load: &mut Load<Interval>, group: u16, packets: u64, counters: &mut Coun
             segments: 1,
         },
         Observation::Loss {
+            flow,
             group,
             sender: End::Near,
             place: LossPlace::After,
