@@ -47,6 +47,14 @@ pub fn advise_sequential(file: impl AsFd) {
     let _ = unsafe { libc::posix_fadvise(fd, 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
 }
 
+/// Lets the kernel give up what it holds of a file (`POSIX_FADV_DONTNEED`): all that is on
+/// the disk already.
+pub fn advise_unneeded(file: impl AsFd) {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: plain integers; the descriptor is borrowed for the call.
+    let _ = unsafe { libc::posix_fadvise(fd, 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

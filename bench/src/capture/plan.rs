@@ -1,5 +1,6 @@
 //! The run: every program on every trace, in turn, again if it was disturbed.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -126,9 +127,9 @@ pub fn run(options: &Options) -> Result<()> {
     };
     for (trace, made) in outcome.traces.clone() {
         let path = trace.path(&options.traces);
-        warm(&path)?;
         let mut rows = rows(trace, &path, options);
         for round in 0..options.rounds {
+            warm(&path)?;
             // Another one begins in every round, so that none always follows the same one.
             let first = round as usize % rows.len().max(1);
             rows.rotate_left(first);
@@ -198,10 +199,15 @@ fn turn(row: &mut Row, words: &[String], frames: u64, options: &Options) -> Resu
     Ok(())
 }
 
-/// Reads a file into the page cache, without keeping it in this process.
+/// Reads a file from the disk into the page cache, without keeping it in this process. What
+/// was just written, or has been there for long, lies in small pieces of memory there, which
+/// takes every program several times as long to read.
 fn warm(path: &Path) -> Result<()> {
     let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-    std::io::copy(&mut file, &mut std::io::sink())?;
+    file.sync_all()?;
+    sys::map::advise_unneeded(&file);
+    let mut window = vec![0; 1 << 20];
+    while file.read(&mut window)? > 0 {}
     Ok(())
 }
 

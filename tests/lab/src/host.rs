@@ -168,6 +168,16 @@ impl Host {
         written.with_context(|| format!("sysctl {name}={value} on {self:?}"))
     }
 
+    /// Turns IPv6 off on all devices of this host, also later ones: nothing is announced, so that
+    /// each frame that it sends is of a test's making.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn silence(&self) -> Result<()> {
+        self.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
+        self.sysctl("net/ipv6/conf/default/disable_ipv6", "1")
+    }
+
     /// Runs lines of `ip` commands inside, one process for all: `link set lo up`.
     ///
     /// # Errors
@@ -242,6 +252,19 @@ impl Host {
     pub fn device_counter(&self, device: &str, counter: &str) -> Result<u64> {
         let path = format!("/sys/class/net/{device}/statistics/{counter}");
         Ok(self.run("cat", &[&path])?.trim().parse()?)
+    }
+
+    /// Frames that a device's driver gave to XDP, on all of its queues, as it counts itself.
+    ///
+    /// # Errors
+    /// When `ethtool` fails.
+    pub fn xdp_packets(&self, device: &str) -> Result<u64> {
+        let text = self.run("ethtool", &["-S", device])?;
+        let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+        lines
+            .filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with("_xdp_packets"))
+            .map(|(_, value)| Ok(value.parse::<u64>()?))
+            .sum()
     }
 
     /// A counter of the host's IP stack by the name that `nstat` gives it (`UdpInDatagrams`,

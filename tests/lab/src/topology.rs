@@ -129,8 +129,7 @@ impl Relayed {
     ) -> Result<Self> {
         let (a, b, between) = (lab.host("a")?, lab.host("b")?, lab.host("relay")?);
         // A silent bridge: its kernel must not answer or announce anything.
-        between.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-        between.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+        between.silence()?;
         join((&a, DEVICE, 1), (&between, LEFT, 0xa1), options.mtu)?;
         join((&between, RIGHT, 0xa2), (&b, DEVICE, 2), options.mtu)?;
         for (host, device) in [
@@ -259,8 +258,7 @@ impl Chained {
         let between = [lab.host("relay before")?, lab.host("relay after")?];
         for host in &between {
             // Silent bridges: their kernels must not answer or announce anything.
-            host.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-            host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+            host.silence()?;
         }
         join((&a, DEVICE, 1), (&between[0], LEFT, 0xa1), mtu)?;
         join((&between[0], RIGHT, 0xa2), (&router, "eth0", 0xfe), mtu)?;

@@ -54,8 +54,7 @@ const RTT_BOUND_NS: u64 = 10_000;
 pub(super) fn listener(lab: &Lab, a: &Host, device: &str, n: u8) -> Result<Host> {
     let host = lab.host("listener")?;
     for host in [a, &host] {
-        host.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-        host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+        host.silence()?;
     }
     lab::topology::join((a, device, n), (&host, DEVICE, n + 1), 9_001)?;
     a.offloads_off(device)?;

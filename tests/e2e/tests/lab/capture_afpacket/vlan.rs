@@ -159,8 +159,7 @@ fn vlans(end: u8) -> String {
 fn bridged(lab: &Lab) -> Result<Bridged> {
     let [a, b, bridge] = [lab.host("a")?, lab.host("b")?, lab.host("bridge")?];
     for host in [&a, &b, &bridge] {
-        host.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-        host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+        host.silence()?;
     }
     bridge.ip("link add br0 type bridge mcast_snooping 0\nlink set br0 up\n")?;
     let mut networks = vec![0];
