@@ -93,6 +93,17 @@ impl Direct {
         address_pair(&a, &b, options)?;
         Ok(Self { a, b })
     }
+
+    /// Makes both, without IPv6: they know each other and send nothing by themselves.
+    ///
+    /// # Errors
+    /// As [`Direct::new`].
+    pub fn silent(lab: &Lab) -> Result<Self> {
+        let net = Self::new(lab, LinkOptions::default())?;
+        net.a.silence()?;
+        net.b.silence()?;
+        Ok(net)
+    }
 }
 
 /// Two hosts with a relay between; forward is from `a` to `b`. The hosts see one link.

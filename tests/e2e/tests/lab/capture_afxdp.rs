@@ -1,8 +1,8 @@
 //! AF_XDP capture between hosts of a lab: jumbo frames, accounts under overload, times,
 //! several queues, other programs, and every way to go.
 //!
-//! Here is what the trials share: two silent hosts, a source on one of them, and what the kernel
-//! says that it gave to XDP. The trials are by subject in `capture_afxdp/`.
+//! Here is what the trials share: a source on a host, and what the kernel says that it gave to
+//! XDP. The trials are by subject in `capture_afxdp/`.
 
 #[path = "capture_afxdp/device.rs"]
 mod device;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use capture::afxdp::{AfXdpSource, Attach, Options, XdpMode};
 use capture::{Polled, Source};
-use lab::{Direct, Host, Lab, LinkOptions};
+use lab::Host;
 use libtest_mimic::Trial;
 use netsonde_e2e::{missing_program, trial};
 
@@ -62,16 +62,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Two hosts that send nothing by themselves, so that each frame is a test's.
-fn pair(lab: &Lab) -> Result<Direct> {
-    let net = Direct::new(lab, LinkOptions::default())?;
-    for host in [&net.a, &net.b] {
-        host.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-        host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-    }
-    Ok(net)
-}
-
 fn options(attach: Attach) -> Options {
     Options {
         attach,
@@ -114,20 +104,10 @@ fn drain(
 /// What the device gave to XDP, as the kernel counts: the driver's own counters in native
 /// mode, received packets in generic mode.
 fn seen(host: &Host, mode: XdpMode) -> Result<u64> {
-    if mode == XdpMode::Generic {
-        return host.device_counter(DEVICE, "rx_packets");
+    match mode {
+        XdpMode::Generic => host.device_counter(DEVICE, "rx_packets"),
+        XdpMode::Native => host.xdp_packets(DEVICE),
     }
-    let text = host.run("ethtool", &["-S", DEVICE])?;
-    let mut sum = 0;
-    for line in text.lines() {
-        if let Some((name, value)) = line.trim().split_once(": ")
-            && name.starts_with("rx_queue_")
-            && name.ends_with("_xdp_packets")
-        {
-            sum += value.parse::<u64>()?;
-        }
-    }
-    Ok(sum)
 }
 
 /// Number of the datagram, from its payload; the frame is IPv4 without options.

@@ -173,3 +173,10 @@ impl Plain {
         Ok(serde_json::from_str(report)?)
     }
 }
+
+/// The document of a run that ended well.
+pub(crate) fn document(finished: &Finished) -> Result<Value> {
+    ensure!(finished.code() == 0, "{finished:?}");
+    let line = finished.stdout.lines().last().context("no document")?;
+    Ok(serde_json::from_str(line)?)
+}

@@ -4,8 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
-use lab::Routed;
+use anyhow::{Context, Result, ensure};
+use base::Passage;
+use capture::{AfPacketOptions, AfPacketSource};
+use lab::traffic::send_frames;
+use lab::{Lab, Routed};
+
+use super::{DEVICE, Tally, on_device, read_until};
 
 const FLOWS: u16 = 100;
 const WORKERS: u32 = 4;
@@ -202,7 +207,7 @@ pub(super) fn one_worker() -> Result<()> {
     let lab = Lab::new()?;
     let net = Routed::new(&lab, 9_001)?;
     for host in [&net.a, &net.b, &net.router] {
-        host.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
+        host.silence()?;
         host.sysctl("net/ipv4/conf/all/rp_filter", "0")?;
     }
     let options = AfPacketOptions {
