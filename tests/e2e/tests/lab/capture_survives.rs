@@ -12,9 +12,9 @@ use netsonde_e2e::{missing, missing_program, netsonde, trial};
 use serde_json::Value;
 
 use super::capture_equal::{
-    DEVICE, HEADER, adds_up, capture, document, handed_up, listener, mixture, sum,
+    DEVICE, HEADER, adds_up, capture, handed_up, listener, mixture, sum, take_all,
 };
-use super::commands::{PATIENCE, number};
+use super::commands::{PATIENCE, document, number};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let util_linux = || missing().or_else(|| missing_program("setpriv", "util-linux"));
@@ -35,15 +35,6 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 const BACKENDS: [&str; 3] = ["afpacket", "afxdp", "pcap"];
-
-/// Words for a backend to take all that comes.
-fn all(backend: &str) -> &'static str {
-    if backend == "afxdp" {
-        "--xdp-take all"
-    } else {
-        ""
-    }
-}
 
 fn quiet_pair(lab: &Lab) -> Result<(Host, Host)> {
     let a = lab.host("a")?;
@@ -77,7 +68,7 @@ fn run(host: &Host, program: &str, words: &str) -> Result<Finished> {
 fn made_again(backend: &str) -> Result<()> {
     let lab = Lab::new()?;
     let (a, b) = quiet_pair(&lab)?;
-    let words = format!("--json --duration 60 {}", all(backend));
+    let words = format!("--json --duration 60 {}", take_all(backend));
     let running = capture(&b, backend, &words)?;
     send(&a, 100)?;
     b.ip("link del eth0\n")?;
