@@ -157,26 +157,20 @@ pub fn send_frames(from: &Host, device: &str, frames: &[Vec<u8>]) -> Result<()> 
     Ok(())
 }
 
-/// Sends frames, each at its time (ns) since the first, from all of `devices`, one device after
-/// the other; returns when the last one left. As with [`send_frames`] no capture on this host
-/// sees them. Who is late sends at once and keeps the times of the others.
+/// Sends frames, each at its time (ns) since the first; returns when the last one left. As with
+/// [`send_frames`] no capture on this host sees them. Who is late sends at once and keeps the
+/// times of the others.
 ///
 /// # Errors
 /// When a frame is refused.
-pub fn replay(from: &Host, devices: &[&str], frames: &[(u64, Vec<u8>)]) -> Result<()> {
-    let mut sockets = Vec::new();
-    for device in devices {
-        let socket = from.namespace().run(|| PacketSocket::open(device))??;
-        socket.set_buffers(16 << 20)?;
-        sockets.push(socket);
-    }
+pub fn replay(from: &Host, device: &str, frames: &[(u64, Vec<u8>)]) -> Result<()> {
+    let socket = from.namespace().run(|| PacketSocket::open(device))??;
+    socket.set_buffers(16 << 20)?;
     let first_ns = frames.first().map_or(0, |(at_ns, _)| *at_ns);
     let start = mono_now();
     for (at_ns, frame) in frames {
         sleep_until(start.plus(at_ns.saturating_sub(first_ns)));
-        for socket in &sockets {
-            while socket.send(&[frame]).context("replay")? == 0 {}
-        }
+        while socket.send(&[frame]).context("replay")? == 0 {}
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use lab::Lab;
 use lab::relay::{Delay, Impairment, RelayConfig};
 use lab::tcp::{Place, Scenario, Stack, Traffic};
 use lab::traffic::{replay, udp_frame};
+use lab::{Host, Lab};
 use netsonde_e2e::netsonde;
 use serde_json::Value;
 
@@ -19,9 +19,9 @@ use crate::commands::{PATIENCE, document};
 const MS: u64 = 1_000_000;
 /// RTT medians by AF_XDP may differ by so much from those by the packet socket. Its times are
 /// taken by a program in the device's poll and not when the frame is queued for that, and in
-/// this trial by another device, to which each frame is sent after the first: some
-/// microseconds for every frame, which a round trip has twice and with both signs. To this
-/// comes a step of the histograms, 1/200 of the value.
+/// this trial on another device, to which each frame is flooded beside the first
+/// ([`one_device`]): some microseconds for every frame, which a round trip has twice and with
+/// both signs. To this comes a step of the histograms, 1/200 of the value.
 const RTT_BOUND_NS: u64 = 10_000;
 
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -124,6 +124,23 @@ fn said(finished: &lab::Finished, flows: &Path) -> Result<Said> {
     })
 }
 
+/// The device of [`one_device`].
+const BRIDGE: &str = "br0";
+
+/// Makes a device that sends each frame by all of these at once: a bridge, which knows no receiver
+/// and floods. Two sends would not do: who is preempted between them for a tick sends the second
+/// frame milliseconds late, beside frames that come later everywhere else, and its class and
+/// round trips are truly other ones. The kernel floods without a pause
+/// (net/core/dev.c, `__dev_direct_xmit`: softirqs are off until the bridge is done).
+fn one_device(host: &Host, devices: &[&str]) -> Result<()> {
+    let mut lines =
+        format!("link add {BRIDGE} type bridge mcast_snooping 0\nlink set {BRIDGE} up\n");
+    for device in devices {
+        lines.push_str(&format!("link set {device} master {BRIDGE}\n"));
+    }
+    host.ip(&lines).map(drop)
+}
+
 pub(super) fn agree(form: Form) -> Result<()> {
     let lab = Lab::new()?;
     let a = lab.host("a")?;
@@ -175,7 +192,8 @@ pub(super) fn agree(form: Form) -> Result<()> {
         );
         runs.push((backend, capture(host, backend, &words)?, flows));
     }
-    replay(&a, &["eth0", "eth1"], &frames)?;
+    one_device(&a, &["eth0", "eth1"])?;
+    replay(&a, BRIDGE, &frames)?;
     let mut all = Vec::new();
     for (backend, running, flows) in runs {
         all.push((backend, said(&running.finish(PATIENCE)?, &flows)?));
