@@ -4,11 +4,13 @@
 //! Names are `action/packet-family`; each measurement adds its own as a third part. A loop
 //! makes all it needs when it is made; a pass reads no clock and does no I/O.
 
+mod capture;
 mod exporter;
 mod measure;
 mod record;
 mod wire;
 
+pub use self::capture::capture;
 pub use self::exporter::exporter;
 pub use self::measure::{Path, Seen, measure};
 pub use self::record::record;
@@ -60,7 +62,7 @@ impl Loop {
 /// Those that run for every packet: their instructions are counted and compared.
 #[must_use]
 pub fn hot() -> Vec<Loop> {
-    [wire(), measure(), record()]
+    [wire(), measure(), record(), capture()]
         .into_iter()
         .flatten()
         .collect()

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 /// Of a file with nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;
 const ETHERNET: u32 = 1;
-const HEADER_BYTES: usize = 24;
+/// Octets before the first record.
+pub const HEADER_BYTES: usize = 24;
 const RECORD_BYTES: usize = 16;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -26,8 +27,8 @@ pub struct Written {
 
 /// The writing end.
 #[derive(Debug)]
-pub struct Writer {
-    file: BufWriter<File>,
+pub struct Writer<W = BufWriter<File>> {
+    file: W,
     snaplen: usize,
     written: Written,
 }
@@ -39,7 +40,16 @@ impl Writer {
     /// When it cannot be created.
     pub fn create(path: &Path, snaplen: u16) -> Result<Self> {
         let file = File::create(path).with_context(|| path.display().to_string())?;
-        let mut file = BufWriter::with_capacity(1 << 20, file);
+        Self::to(BufWriter::with_capacity(1 << 20, file), snaplen)
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a file that is written to anything.
+    ///
+    /// # Errors
+    /// When it takes nothing.
+    pub fn to(mut file: W, snaplen: u16) -> Result<Self> {
         let words = [MAGIC, 2 | 4 << 16, 0, 0, snaplen.into(), ETHERNET];
         for word in words {
             file.write_all(&word.to_le_bytes())?;
