@@ -180,6 +180,42 @@ impl Relayed {
     }
 }
 
+/// Gives two hosts and the router between them their addresses, the hosts their routes: IPv4, and
+/// IPv6 if wanted.
+fn address_routed(a: &Host, router: &Host, b: &Host, v6: bool) -> Result<()> {
+    for (host, net, device, hardware_router) in [
+        (a, 1u8, "eth0", hardware(0xfe)),
+        (b, 2, "eth1", hardware(0xfd)),
+    ] {
+        let own = hardware(net);
+        router.ip(&format!(
+            "address add 10.0.{net}.254/24 dev {device}\n\
+             neighbour replace 10.0.{net}.1 lladdr {own} dev {device} nud permanent\n"
+        ))?;
+        host.ip(&format!(
+            "address add 10.0.{net}.1/24 dev {DEVICE}\n\
+             neighbour replace 10.0.{net}.254 lladdr {hardware_router} dev {DEVICE} nud permanent\n\
+             route add default via 10.0.{net}.254\n"
+        ))?;
+        let v4 = Ipv4Addr::new(10, 0, net, 1);
+        if !v6 {
+            host.set_addresses(v4, Ipv6Addr::UNSPECIFIED);
+            continue;
+        }
+        router.ip(&format!(
+            "address add fd00:{net}::fe/64 dev {device} nodad\n\
+             neighbour replace fd00:{net}::1 lladdr {own} dev {device} nud permanent\n"
+        ))?;
+        host.ip(&format!(
+            "address add fd00:{net}::1/64 dev {DEVICE} nodad\n\
+             neighbour replace fd00:{net}::fe lladdr {hardware_router} dev {DEVICE} nud permanent\n\
+             route add default via fd00:{net}::fe\n"
+        ))?;
+        host.set_addresses(v4, Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, 1));
+    }
+    Ok(())
+}
+
 /// Two hosts with a kernel router between, one more hop each way.
 #[derive(Debug)]
 pub struct Routed {
@@ -200,28 +236,7 @@ impl Routed {
         let (a, b, router) = (lab.host("a")?, lab.host("b")?, lab.router("router")?);
         join((&a, DEVICE, 1), (&router, "eth0", 0xfe), mtu)?;
         join((&b, DEVICE, 2), (&router, "eth1", 0xfd), mtu)?;
-        for (host, net, device, hardware_router) in [
-            (&a, 1u8, "eth0", hardware(0xfe)),
-            (&b, 2, "eth1", hardware(0xfd)),
-        ] {
-            let own = hardware(net);
-            router.ip(&format!(
-                "address add 10.0.{net}.254/24 dev {device}\n\
-                 address add fd00:{net}::fe/64 dev {device} nodad\n\
-                 neighbour replace 10.0.{net}.1 lladdr {own} dev {device} nud permanent\n\
-                 neighbour replace fd00:{net}::1 lladdr {own} dev {device} nud permanent\n"
-            ))?;
-            host.ip(&format!(
-                "address add 10.0.{net}.1/24 dev {DEVICE}\n\
-                 address add fd00:{net}::1/64 dev {DEVICE} nodad\n\
-                 neighbour replace 10.0.{net}.254 lladdr {hardware_router} dev {DEVICE} nud permanent\n\
-                 neighbour replace fd00:{net}::fe lladdr {hardware_router} dev {DEVICE} nud permanent\n\
-                 route add default via 10.0.{net}.254\n\
-                 route add default via fd00:{net}::fe\n"
-            ))?;
-            let v6 = Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, 1);
-            host.set_addresses(Ipv4Addr::new(10, 0, net, 1), v6);
-        }
+        address_routed(&a, &router, &b, true)?;
         Ok(Self { a, router, b })
     }
 
@@ -291,22 +306,7 @@ impl Chained {
             Relay::start(&between[0], configs[0])?,
             Relay::start(&between[1], configs[1])?,
         ];
-        for (host, net, device, hardware_router) in [
-            (&a, 1u8, "eth0", hardware(0xfe)),
-            (&b, 2, "eth1", hardware(0xfd)),
-        ] {
-            let own = hardware(net);
-            router.ip(&format!(
-                "address add 10.0.{net}.254/24 dev {device}\n\
-                 neighbour replace 10.0.{net}.1 lladdr {own} dev {device} nud permanent\n"
-            ))?;
-            host.ip(&format!(
-                "address add 10.0.{net}.1/24 dev {DEVICE}\n\
-                 neighbour replace 10.0.{net}.254 lladdr {hardware_router} dev {DEVICE} nud permanent\n\
-                 route add default via 10.0.{net}.254\n"
-            ))?;
-            host.set_addresses(Ipv4Addr::new(10, 0, net, 1), Ipv6Addr::UNSPECIFIED);
-        }
+        address_routed(&a, &router, &b, false)?;
         Ok(Self {
             a,
             router,
