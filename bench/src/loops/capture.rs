@@ -1,10 +1,11 @@
 //! The stages of a captured frame apart: out of the file, decoded, looked up, measured,
 //! recorded.
 //!
-//! `walk` is the file source alone. `decode` is in `look-up`, and both are in `analyse`, which
-//! is what a frame costs but for its source and the recording of what it showed. The ring of
-//! AF_PACKET is not here: it cannot be walked without a socket whose kernel fills it.
-//! Whatever a loop's state should have come to is asserted when it is made.
+//! `look-up` has `decode` in it and goes through the flow table with every frame. `analyse`
+//! has the shortest decoding and a look-up among the flows nearby, as nearly every TCP segment
+//! does, and never gets to the table. The ring of AF_PACKET is not here: it cannot be walked
+//! without a socket whose kernel fills it. Whatever a loop's state should have come to is
+//! asserted when it is made.
 
 mod analyse;
 mod frames;
