@@ -36,6 +36,8 @@ pub struct Counters {
     pub unmeasured: [u64; Unmeasured::COUNT],
     /// Frames that were captured twice; in `measured`.
     pub capture_duplicates: u64,
+    /// Their octets on the wire; in `bytes`.
+    pub capture_duplicate_bytes: u64,
     /// Fragments that are not the first, in a flow.
     pub fragments: u64,
     /// Flows that were begun.
@@ -65,6 +67,7 @@ impl Counters {
             undecoded: [0; Undecoded::COUNT],
             unmeasured: [0; Unmeasured::COUNT],
             capture_duplicates: 0,
+            capture_duplicate_bytes: 0,
             fragments: 0,
             flows: 0,
             ended: [0; FlowEnd::COUNT],

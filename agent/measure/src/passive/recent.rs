@@ -4,7 +4,7 @@
 //! searched. A copy that comes after its slot was taken by another packet is not recognised.
 
 use base::WallNanos;
-use wire::decode::TcpHeader;
+use wire::decode::{Packet, TcpHeader, Transport};
 
 use super::analyser::batch::Ids;
 
@@ -52,17 +52,31 @@ impl Recent {
     }
 
     /// Whether this datagram was there already; without an identification nobody can tell.
-    pub(super) fn saw_datagram(&mut self, flow: u32, ids: Ids, at: WallNanos) -> bool {
-        let a = u64::from(flow) << 32 | u64::from(ids.payload_len);
-        ids.ip_id != 0 && self.saw(a, u64::from(ids.ip_id), ids, at)
+    /// An answer may have its question's identification and length, and a sender the same
+    /// one always: direction and the first octets of the payload tell those.
+    pub(super) fn saw_datagram(
+        &mut self,
+        flow: u32,
+        ids: Ids,
+        packet: &Packet,
+        payload: &[u8],
+        at: WallNanos,
+    ) -> bool {
+        let a = u64::from(flow) << 32 | u64::from(packet.ip_len);
+        let b = u64::from(ids.ip_id) << 1 | u64::from(ids.from_higher);
+        let echo = match packet.transport {
+            Transport::Echo { reply, sequence } => u64::from(sequence) << 1 | u64::from(reply),
+            _ => 0,
+        };
+        let [first, second] = [0, 8].map(|from| word(payload, from));
+        let said = mix(first, second ^ echo.rotate_left(32));
+        ids.ip_id != 0 && self.saw(a ^ said, b, ids, at)
     }
 
     /// Not for an attacker's eyes: whoever can forge a copy can as well repeat the packet.
     #[inline(always)]
     fn saw(&mut self, a: u64, b: u64, ids: Ids, at: WallNanos) -> bool {
-        // Every bit of both factors has a say in the two halves of the product together.
-        let product = u128::from(a ^ M1) * u128::from(b ^ M2);
-        let digest = product as u64 ^ (product >> 64) as u64;
+        let digest = mix(a, b);
         let slot = &mut self.slots[(digest >> 52) as usize % SLOTS];
         let time = at.0 >> TIME_SHIFT & TIME_MASK;
         // Never an empty slot's.
@@ -75,6 +89,23 @@ impl Recent {
         }
         copy
     }
+}
+
+/// Eight octets of a payload; 0 where there are none.
+fn word(payload: &[u8], from: usize) -> u64 {
+    let rest = payload.get(from..).unwrap_or_default();
+    let mut octets = [0; 8];
+    for (to, octet) in octets.iter_mut().zip(rest) {
+        *to = *octet;
+    }
+    u64::from_be_bytes(octets)
+}
+
+/// The two halves of a product: every bit of both factors has a say in them together.
+#[inline(always)]
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ M1) * u128::from(b ^ M2);
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// Whether the same packet came so soon, and so, that it is a copy.
@@ -106,6 +137,7 @@ mod tests {
         ip_id: 9,
         ttl: 64,
         payload_len: 100,
+        from_higher: false,
     };
 
     #[test]

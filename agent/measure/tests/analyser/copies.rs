@@ -4,7 +4,7 @@
 use base::{Observation, TcpClass};
 use proptest::prelude::*;
 
-use crate::frames::{ACK, Captured, Talk, analyse, options, segment};
+use crate::frames::{ACK, Captured, Ip, Talk, analyse, options, segment};
 use crate::reference;
 
 /// A connection with loss on both sides of the probe, from an arbitrary row of numbers.
@@ -110,4 +110,28 @@ fn copies_in_public_captures_are_counted_to_the_last() {
         assert_eq!(copies, before + frames.len() as u64, "{name}");
         assert_eq!(once, twice, "{name}");
     }
+}
+
+/// An answer may come with the identification and the length of its question, and an end may
+/// give all its packets one identification.
+#[test]
+fn what_only_looks_alike_is_no_copy() {
+    let mut talk = Talk::v4();
+    for n in 0..10u8 {
+        for end in [0, 1] {
+            let datagram = talk.datagram(end, &[n, 0, 7, 7]);
+            talk.ip(end, Ip::new(17, 7), &datagram);
+            // Echo, ESP with a number (RFC 4303 section 2), the same way.
+            let echo = [8 * (1 - end as u8), 0, 0, 0, 0, 1, 0, n];
+            talk.ip(end, Ip::new(1, 7), &echo);
+            talk.ip(end, Ip::new(50, 7), &[0, 0, 0, 9, 0, 0, 0, n]);
+        }
+        talk.wait_us(100);
+    }
+    let once = analyse(options(10), &talk.frames).counters;
+    assert_eq!((once.capture_duplicates, once.packets), (0, 60));
+    let doubled = doubled(&talk.frames, 1_000);
+    let twice = analyse(options(10), &doubled).counters;
+    assert_eq!((twice.capture_duplicates, twice.packets), (60, 60));
+    assert_eq!(twice.capture_duplicate_bytes * 2, twice.bytes);
 }

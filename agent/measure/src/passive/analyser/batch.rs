@@ -66,6 +66,7 @@ pub(in crate::passive) struct Ids {
     pub(in crate::passive) ip_id: u16,
     pub(in crate::passive) ttl: u8,
     pub(in crate::passive) payload_len: u32,
+    pub(in crate::passive) from_higher: bool,
 }
 
 impl Line {
@@ -106,6 +107,7 @@ impl Line {
             ip_id: self.ip_id,
             ttl: self.ttl,
             payload_len: self.payload_len,
+            from_higher: self.from_higher,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One packet of one flow.
 
 use base::{FlowKey, Frame, Memory, Observation, TcpClass};
-use wire::decode::{Packet, PacketFlags, TcpHeader};
+use wire::decode::{Packet, PacketFlags, TcpHeader, Transport};
 
 use super::batch::{Line, Opening};
 use super::{Analyser, observation};
@@ -64,7 +64,7 @@ impl<M: Memory> Analyser<M> {
             && !self.table.record(place).is_fresh()
         {
             let number = first + u64::from(line.at);
-            self.duplicate(place, line.from_higher, number, emit);
+            self.duplicate(frame, place, line.from_higher, number, emit);
             return;
         }
         let size = Size::of(frame, &line);
@@ -185,12 +185,24 @@ impl<M: Memory> Analyser<M> {
         self.counters.measured += 1;
         let apart = self.options.duplicates == Duplicates::Apart;
         let whole = !packet.flags.has(PacketFlags::FRAGMENT);
+        let from = packet.payload_at as usize;
+        let payload = frame
+            .bytes
+            .get(from..from + packet.payload_captured as usize);
+        let payload = payload.unwrap_or_default();
+        // Of a protocol that is not known all is header.
+        let said = match packet.transport {
+            Transport::Other => frame.bytes.get(from..).unwrap_or_default(),
+            _ => payload,
+        };
         if apart
             && whole
-            && self.recent.saw_datagram(place, line.ids(), frame.at)
+            && self
+                .recent
+                .saw_datagram(place, line.ids(), packet, said, frame.at)
             && !self.table.record(place).is_fresh()
         {
-            self.duplicate(place, line.from_higher, number, emit);
+            self.duplicate(frame, place, line.from_higher, number, emit);
             return;
         }
         let size = Size::of(frame, line);
@@ -209,9 +221,6 @@ impl<M: Memory> Analyser<M> {
             Body::Datagram(flow) => flow,
         };
         flow.count(sender, size.bytes, size.segments, size.packet_bytes);
-        let from = packet.payload_at as usize;
-        let to = from + packet.payload_captured as usize;
-        let payload = frame.bytes.get(from..to).unwrap_or_default();
         flow.state.packet(
             frame.at,
             sender,

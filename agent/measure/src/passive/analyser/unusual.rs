@@ -77,12 +77,14 @@ impl<M: Memory> Analyser<M> {
     #[cold]
     pub(super) fn duplicate(
         &mut self,
+        frame: &Frame<'_>,
         place: u32,
         from_higher: bool,
         number: u64,
         emit: &mut impl FnMut(u64, Observation),
     ) {
         self.counters.capture_duplicates += 1;
+        self.counters.capture_duplicate_bytes += u64::from(frame.original_len);
         let record = self.table.record(place);
         let mut classes = TcpClasses::NONE;
         classes.insert(TcpClass::CaptureDuplicate);
