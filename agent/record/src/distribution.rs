@@ -100,7 +100,25 @@ impl Distribution {
     }
 
     /// Takes one value. Never allocates, never fails.
+    #[inline]
     pub fn record(&mut self, value: i64) {
+        let magnitude = value.cast_unsigned();
+        // A negative one is above it as well.
+        if magnitude > HIGHEST {
+            self.record_odd(value);
+            return;
+        }
+        self.positive.saturating_record(magnitude);
+        self.count += 1;
+        self.sum += i128::from(value);
+        let size = u128::from(magnitude);
+        self.squares = self.squares.saturating_add(size * size);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+    }
+
+    /// A negative value, or one out of range.
+    fn record_odd(&mut self, value: i64) {
         let (value, below) = match &self.negative {
             None if value < 0 => (0, true),
             _ => (value, false),

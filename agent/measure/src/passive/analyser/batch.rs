@@ -49,8 +49,9 @@ pub(super) struct Line {
     pub(super) from_higher: bool,
     /// Whether it came out of a tunnel.
     pub(super) tunnelled: bool,
-    /// IPv4's DF.
-    pub(super) df: bool,
+    /// Whether it has DF, of what is not [`stamped`]: there it is looked for where it
+    /// matters, so that it takes up no register in the loop.
+    df: bool,
 }
 
 /// The packet that may begin a flow.
@@ -97,8 +98,13 @@ impl Line {
             at: at as u8,
             from_higher,
             tunnelled: false,
-            df: segment.df,
+            df: false,
         }
+    }
+
+    /// Whether its packet, which is the frame's, has DF.
+    pub(super) fn has_df(&self, frame: &Frame<'_>) -> bool {
+        self.df || stamped(frame).is_some_and(|segment| segment.df)
     }
 
     #[inline]

@@ -122,7 +122,7 @@ impl<M: Memory> Analyser<M> {
         let record = self.table.record_mut(place);
         record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
-        record.note_df(sender, line.df);
+        record.note_df(sender, line.has_df(frame));
         let (key, group) = (FlowKey(place), record.group);
         let Body::Tcp(flow) = &mut record.body else {
             return;
@@ -210,7 +210,7 @@ impl<M: Memory> Analyser<M> {
         let record = self.table.record_mut(place);
         record.last_ns = frame.at.0;
         let sender = record.sender(line.from_higher);
-        record.note_df(sender, line.df);
+        record.note_df(sender, line.has_df(frame));
         let (key, group) = (FlowKey(place), record.group);
         let flow = match &mut record.body {
             // A later fragment of a segment: octets and no more.
