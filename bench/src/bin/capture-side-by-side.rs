@@ -17,7 +17,7 @@ capture-side-by-side --traces DIR --json FILE --analyse FILE [--netsonde FILE] [
     --analyse       the release build of the loop
     --netsonde      the release build of the command [default: left out]
     --readme        between whose markers the tables go [default: nowhere]
-    --rounds        times that every program has its turn [default: 5]
+    --rounds        times that every program runs [default: 5]
     --only          one trace
     --even-if-busy  try the harness out; the figures are marked and go into no README
 ";

@@ -1,4 +1,4 @@
-//! The run: every program on every trace, in turn, again if it was disturbed.
+//! The run: every program on every trace, one after another, again if it was disturbed.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct Options {
     pub traces: PathBuf,
     /// Which.
     pub only: Option<Trace>,
-    /// Times that every program has its turn.
+    /// Times that every program runs.
     pub rounds: u32,
     /// Run on a busy machine, for trying the harness out.
     pub even_if_busy: bool,
@@ -137,18 +137,20 @@ pub fn run(options: &Options) -> Result<()> {
     for (trace, made) in outcome.traces.clone() {
         let path = trace.path(&options.traces);
         let mut rows = rows(trace, &path, options);
-        for round in 0..options.rounds {
+        for (row, words) in &mut rows {
             warm(&path)?;
-            // Another one begins in every round, so that none always follows the same one.
-            let first = round as usize % rows.len().max(1);
-            rows.rotate_left(first);
-            for (row, words) in &mut rows {
+            if !row.is_long() {
+                // A virtual machine may have given its free memory back to its host, and getting
+                // it again takes longer than the work: everybody has it from a first run.
+                clear(&options.places)?;
+                run_once(row.program, words, made.frames, &options.places)?;
+            }
+            for _ in 0..options.rounds {
                 if row.is_long() && row.runs.len() > 1 {
-                    continue;
+                    break;
                 }
                 turn(row, words, made.frames, options)?;
             }
-            rows.rotate_right(first);
         }
         outcome.rows.extend(rows.into_iter().map(|(row, _)| row));
     }
@@ -181,12 +183,6 @@ fn rows(trace: Trace, path: &Path, options: &Options) -> Vec<(Row, Vec<String>)>
 
 fn turn(row: &mut Row, words: &[String], frames: u64, options: &Options) -> Result<()> {
     for attempt in 1..=ATTEMPTS {
-        if !row.is_long() {
-            // A virtual machine may have given its free memory back to its host, and getting it
-            // again takes longer than the work: everybody has it from a run that does not count.
-            clear(&options.places)?;
-            run_once(row.program, words, frames, &options.places)?;
-        }
         clear(&options.places)?;
         let before = CpuUse::now()?;
         let taken = run_once(row.program, words, frames, &options.places)?;
