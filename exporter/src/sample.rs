@@ -177,6 +177,7 @@ pub(crate) fn capture() -> CaptureSnapshot {
         dropped: vec![("filtered", 4), ("ring_full", 0)],
         undecoded: vec![("arp", 1)],
         unmeasured: vec![("orphan_fragment", 0)],
+        duplicates: 5,
         no_sample: vec![("ambiguous", 1)],
         flows_active: 2,
         flows_capacity: 131_072,

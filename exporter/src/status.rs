@@ -187,6 +187,7 @@ fn capture(one: &CaptureSnapshot) -> Value {
         "capture_drops": reasons(&one.dropped),
         "decode": reasons(&one.undecoded),
         "unmeasured": reasons(&one.unmeasured),
+        "capture_duplicates": one.duplicates,
         "flows": {
             "seen": one.flows,
             "active": one.flows_active,

@@ -254,6 +254,8 @@ table! {
         "Frames without a packet that can be measured.";
     CAPTURE_UNMEASURED = "capture_unmeasured_frames_total", Counter, Count, ["reason"],
         "Frames that are decoded and in no flow.";
+    CAPTURE_DUPLICATES = "capture_duplicates_total", Counter, Count, [],
+        "Frames that were captured twice: in flows, and no packets of them.";
     CAPTURE_INTERVALS = "capture_intervals_total", Counter, Count, [],
         "Seconds since the capture began, degraded and interrupted ones included.";
     CAPTURE_DEGRADED = "capture_degraded_intervals_total", Counter, Count, [],

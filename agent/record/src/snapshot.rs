@@ -303,6 +303,8 @@ pub struct CaptureSnapshot {
     pub undecoded: Vec<(&'static str, u64)>,
     /// `(reason, count)`: frames that are decoded and in no flow.
     pub unmeasured: Vec<(&'static str, u64)>,
+    /// Frames that were captured twice: in flows, and no packets of them.
+    pub duplicates: u64,
     /// `(reason, count)`: what gave no round-trip time.
     pub no_sample: Vec<(&'static str, u64)>,
     /// Segments that were not remembered for want of room.

@@ -24,6 +24,7 @@ pub(super) fn gather(gather: &mut Gather<'_, '_>) {
         }
     }
     for (metric, count) in [
+        (table::CAPTURE_DUPLICATES, capture.duplicates),
         (table::CAPTURE_INTERVALS, capture.intervals),
         (table::CAPTURE_DEGRADED, capture.degraded_intervals),
         (table::CAPTURE_INTERRUPTED, capture.interrupted_intervals),

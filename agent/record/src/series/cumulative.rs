@@ -98,6 +98,7 @@ impl Cumulative {
 
     /// Counts a value that came so often (at least once). The negative half is made at the
     /// first negative value.
+    #[inline(always)]
     fn put(&mut self, value: i64, times: u64) {
         match self.unit.slot(value.unsigned_abs()) {
             None => self.zero += times,

@@ -42,7 +42,11 @@ pub fn body(report: &Report<'_>) -> Map<String, Value> {
     );
     put(
         "intervals",
-        json!({"all": report.intervals.all, "degraded": report.intervals.degraded}),
+        json!({
+            "all": report.intervals.all,
+            "degraded": report.intervals.degraded,
+            "interrupted": report.intervals.interrupted,
+        }),
     );
     put("degraded", (report.intervals.degraded > 0).into());
     put("decoded", counters.decoded().into());
@@ -59,6 +63,8 @@ pub fn body(report: &Report<'_>) -> Map<String, Value> {
             (reason.as_str(), counters.unmeasured[reason.index()])
         }),
     );
+    // In `measured`, and no packets of flows.
+    put("capture_duplicates", counters.capture_duplicates.into());
     put("packets", counters.packets.into());
     put("fragments", counters.fragments.into());
     put("clock_back", counters.clock_back.into());
@@ -246,7 +252,7 @@ fn mtu(report: &Report<'_>) -> Value {
 
 fn throughput(report: &Report<'_>) -> Value {
     let duration = report.duration_ns().filter(|ns| *ns > 0);
-    let rate = duration.map(|ns| report.counters.bytes as f64 * 8e9 / ns as f64);
+    let rate = duration.map(|ns| report.wire_bytes() as f64 * 8e9 / ns as f64);
     json!({
         "bits_per_second": rate,
         "bytes_per_second_with_traffic": distribution(report.windows.seconds()),

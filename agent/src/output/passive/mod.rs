@@ -64,6 +64,8 @@ pub struct Intervals {
     pub all: u64,
     /// In which the capture dropped frames: their losses may be the capture's.
     pub degraded: u64,
+    /// At the end of which there was no device to read.
+    pub interrupted: u64,
 }
 
 impl Report<'_> {
@@ -73,6 +75,15 @@ impl Report<'_> {
         let between = |(first, last): (WallNanos, WallNanos)| last.delta(first).max(0);
         self.watched_ns
             .or_else(|| self.span.map(|span| between(span).cast_unsigned()))
+    }
+
+    /// Octets that were on the wire: those of recognised copies were there once.
+    #[must_use]
+    pub const fn wire_bytes(&self) -> u64 {
+        let counters = self.counters;
+        counters
+            .bytes
+            .saturating_sub(counters.capture_duplicate_bytes)
     }
 
     /// Frames of all classes of retransmission.

@@ -17,6 +17,7 @@ pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();
     head(&mut out, report);
     undecoded(&mut out, report);
+    copies(&mut out, report);
     drops(&mut out, report);
     tcp(&mut out, report);
     losses(&mut out, report);
@@ -83,7 +84,7 @@ fn head(out: &mut String, report: &Report<'_>) {
     if let Some(ns) = report.duration_ns() {
         let _ = write!(out, " in {}", format_ns(ns as f64));
         if ns > 0 {
-            let _ = write!(out, ", {}", rate(counters.bytes, ns));
+            let _ = write!(out, ", {}", rate(report.wire_bytes(), ns));
         }
     }
     let _ = writeln!(
@@ -121,6 +122,14 @@ fn undecoded(out: &mut String, report: &Report<'_>) {
     }
 }
 
+/// Frames that were captured twice: of TCP they are a class too, of others in this line alone.
+fn copies(out: &mut String, report: &Report<'_>) {
+    let copies = report.counters.capture_duplicates;
+    if copies > 0 {
+        let _ = writeln!(out, "captured twice: {}", plural(copies, "frame"));
+    }
+}
+
 fn drops(out: &mut String, report: &Report<'_>) {
     let filtered = report.drops.get(DropReason::Filtered);
     if filtered > 0 {
@@ -136,6 +145,14 @@ fn drops(out: &mut String, report: &Report<'_>) {
             "dropped by the capture: {}; losses of {} of {} are degraded: some may be the capture's own",
             counts(reasons),
             report.intervals.degraded,
+            plural(report.intervals.all, "interval"),
+        );
+    }
+    if report.intervals.interrupted > 0 {
+        let _ = writeln!(
+            out,
+            "no device to capture on in {} of {}",
+            report.intervals.interrupted,
             plural(report.intervals.all, "interval"),
         );
     }

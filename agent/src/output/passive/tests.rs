@@ -1,6 +1,6 @@
 use base::{
-    Address, DontFragment, FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender, SideSummary,
-    TcpClasses, TcpDetail,
+    Address, DontFragment, FlowKey, GroupKey, Leg, LossPlace, Observation, RttMethod, Sender,
+    SideSummary, TcpClasses, TcpDetail,
 };
 use serde_json::{Value, json};
 
@@ -186,4 +186,62 @@ fn counters_add_and_subtract() {
     assert_eq!(sum, one);
     subtract_counters(&mut sum, &one);
     assert_eq!(sum, zero);
+}
+
+/// What comes twice is counted apart and was on the wire once.
+#[test]
+fn copies_are_counted_and_in_no_rate() {
+    use crate::passive::tally::{Origin, Standing, Tally};
+
+    let mut counters = measure::passive::Analyser::new(crate::passive::smallest()).counters();
+    (counters.frames, counters.measured) = (4, 4);
+    counters.bytes = 4_000;
+    (
+        counters.capture_duplicates,
+        counters.capture_duplicate_bytes,
+    ) = (1, 1_000);
+    let origin = Origin {
+        source_name: "f".to_owned(),
+        backend: "file",
+        reason: String::new(),
+        filter: String::new(),
+        notes: Vec::new(),
+    };
+    let mut tally = Tally::new(1, 0);
+    tally.span(WallNanos(1_000_000_000), WallNanos(2_000_000_000));
+    let (groups, nothing) = (Groups::default(), Standing::new(1, 0));
+    let mut report = tally.report(
+        &origin,
+        &counters,
+        Drops::default(),
+        &groups,
+        Vec::new(),
+        &nothing,
+    );
+    let text = summary::text(&report);
+    assert!(
+        text.contains("4 frames, 4.00 kB in 1.00s, 24.0 kbit/s;"),
+        "{text}"
+    );
+    assert!(text.contains("\ncaptured twice: 1 frame\n"), "{text}");
+    assert!(!text.contains("no device"), "{text}");
+    report.intervals = Intervals {
+        all: 3,
+        degraded: 0,
+        interrupted: 2,
+    };
+    let text = summary::text(&report);
+    assert!(
+        text.contains("no device to capture on in 2 of 3 intervals\n"),
+        "{text}"
+    );
+    let body = Value::Object(json::body(&report));
+    assert_eq!(body["bytes"], 4_000);
+    assert_eq!(body["capture_duplicates"], 1);
+    assert_eq!(body["throughput"]["bits_per_second"], 24_000.0);
+    assert_eq!(
+        body["intervals"],
+        json!({"all": 3, "degraded": 0, "interrupted": 2})
+    );
+    assert_eq!(counters.balance(), 0);
 }

@@ -20,7 +20,7 @@ use crate::passive::live::load::{Load, Shares};
 /// Values of a series per tick that are kept exactly: its own interval is not used.
 const UNUSED: f64 = 0.0;
 /// The word for flows that fit no prefix, or no port.
-const NONE: &str = "none";
+pub const NONE: &str = "none";
 
 /// What it begins with.
 pub(super) struct Begin {
@@ -268,6 +268,7 @@ fn numbers(snapshot: &mut CaptureSnapshot, counters: &Counters, drops: &Drops) {
     snapshot.unmeasured = all
         .map(|reason| (reason.as_str(), counters.unmeasured[reason.index()]))
         .collect();
+    snapshot.duplicates = counters.capture_duplicates;
     let tcp = NoSample::ALL
         .iter()
         .map(|reason| (reason.as_str(), counters.no_sample[reason.index()]));
