@@ -136,7 +136,8 @@ pub struct CaptureArgs {
     )]
     pub ring: String,
 
-    /// Threads that analyse, 1 to 64; with -w, -c and --records one [default: 1 per 8 CPUs, at most 4]
+    /// Threads that analyse, 1 to 64; with -w, -c, --records, and backends afxdp and pcap one
+    /// [default: 1 per 8 CPUs, at most 4]
     #[arg(
         long,
         value_name = "N",
@@ -162,15 +163,15 @@ pub struct CaptureArgs {
     #[arg(short = 'w', long = "write", value_name = "FILE")]
     pub write: Option<PathBuf>,
 
-    /// With -w: bytes of each frame that are written, 0 to 524288; 0 means all
+    /// With -w: bytes of each frame that are written, 0 to 524288; 0 means all [default: 128]
     #[arg(
         short = 's',
         long = "snaplen",
         value_name = "BYTES",
-        default_value_t = 128,
+        requires = "write",
         allow_negative_numbers = true
     )]
-    pub snaplen: i64,
+    pub snaplen: Option<i64>,
 
     /// With -w: begin the next file after this size, from 1K (1M is 2^20; a bare number, as with
     /// tcpdump, is millions of bytes) [default: one file]

@@ -242,13 +242,22 @@ fn capture(text: &text::Capture) -> Result<Capture, ConfigError> {
             .map_err(|failure| failure.message)
             .at("capture.interface")?;
     }
+    let xdp_mode = modes[word("xdp_mode", &text.xdp_mode, &["auto", "native", "generic"])?];
+    let xdp_take = takes[word("xdp_take", &text.xdp_take, &["mirror", "ip", "all"])?];
+    // Their defaults are what a configuration prints, whatever the backend.
+    for (key, word, usual) in [
+        ("xdp_mode", &text.xdp_mode, "auto"),
+        ("xdp_take", &text.xdp_take, "mirror"),
+    ] {
+        validate_for_afxdp(backends[backend], word, usual).at(&format!("capture.{key}"))?;
+    }
     Ok(Capture {
         interface,
         backend: backends[backend],
         filter: validate_filter(&text.filter).at("capture.filter")?,
         ignore_outgoing: word("direction", &text.direction, &["inout", "in"])? == 1,
-        xdp_mode: modes[word("xdp_mode", &text.xdp_mode, &["auto", "native", "generic"])?],
-        xdp_take: takes[word("xdp_take", &text.xdp_take, &["mirror", "ip", "all"])?],
+        xdp_mode,
+        xdp_take,
         group_by: text.group_by.clone(),
         group_by_port: text.group_by_port.clone(),
         layer: layers[word("layer", &text.layer, &["inner", "outer"])?],

@@ -9,6 +9,7 @@ use base::units::{parse_bytes, parse_duration};
 use super::error::suggest;
 use super::text::{Absent, Written};
 use super::{Choice, Clocks, Host, Range, Target};
+use crate::cli::BackendArg;
 
 /// Most labels of one kind.
 const MAX_LABELS: usize = 8;
@@ -367,6 +368,16 @@ pub(super) fn validate_groups(prefixes: &[String], ports: &[String]) -> Rule<()>
         ));
     }
     Ok(())
+}
+
+/// A key that nothing but AF_XDP heeds, where it is not as usual.
+pub(super) fn validate_for_afxdp(backend: BackendArg, word: &str, usual: &str) -> Rule<()> {
+    if backend == BackendArg::Afxdp || word == usual {
+        return Ok(());
+    }
+    Err(format!(
+        "'{word}' is for backend = \"afxdp\" alone; add that, or leave it out"
+    ))
 }
 
 pub(super) fn validate_filter(text: &str) -> Rule<Vec<String>> {

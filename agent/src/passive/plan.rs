@@ -3,6 +3,7 @@
 
 mod files;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -28,6 +29,10 @@ pub const MOST: u32 = 1 << 24;
 const _: () = assert!(MOST <= MOST_FLOWS);
 /// Without a terminal and an end, `--json` of a live capture ends by itself.
 const UNATTENDED_NS: u64 = 10 * S;
+/// Octets of each frame that are written: headers, not payload.
+const SNAPLEN: i64 = 128;
+/// What the labels of metrics say of flows that fit no name, and of groups beyond the limit.
+const OF_METRICS: [&str; 2] = [crate::worker::capture::NONE, exporter::gather::OTHER];
 
 /// Where frames come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,6 +121,9 @@ pub fn plan(args: &CaptureArgs, terminal: bool) -> Result<Plan, Failure> {
         named_for_afxdp(devices)?;
     }
     let write = write(args)?;
+    for (option, path) in [("--flows", &args.flows), ("--records", &args.records)] {
+        files::named(option, path.as_deref())?;
+    }
     files::apart(&[
         ("-r", args.read.as_deref()),
         ("-w", args.write.as_deref()),
@@ -213,7 +221,8 @@ fn xdp<T>(args: &CaptureArgs, option: &str, typed: Option<T>) -> Result<Option<T
 }
 
 fn write(args: &CaptureArgs) -> Result<Option<WritePlan>, Failure> {
-    let snaplen = ranged(args.snaplen, "-s", 0, CAPTURED_MAX as i64)?;
+    let snaplen = args.snaplen.unwrap_or(SNAPLEN);
+    let snaplen = ranged(snaplen, "-s", 0, CAPTURED_MAX as i64)?;
     let Some(path) = &args.write else {
         return Ok(None);
     };
@@ -255,13 +264,21 @@ fn workers(args: &CaptureArgs) -> Result<u32, Failure> {
         .map(|workers| ranged(workers, "--workers", 1, 64))
         .transpose()?;
     let one = args.write.is_some() || args.count.is_some() || args.records.is_some();
-    match asked {
-        Some(2..) if one => Err(Failure::usage(
+    let one_source = match args.backend {
+        BackendArg::Auto | BackendArg::Afpacket => None,
+        BackendArg::Afxdp => Some("afxdp"),
+        BackendArg::Pcap => Some("pcap"),
+    };
+    match (asked, one_source) {
+        (Some(2..), Some(backend)) => Err(Failure::usage(format!(
+            "--workers: with --backend {backend} one thread takes all frames of a device"
+        ))),
+        (Some(2..), None) if one => Err(Failure::usage(
             "--workers: with -w, -c or --records one thread takes all frames",
         )),
-        Some(workers) => Ok(workers),
-        None if one => Ok(1),
-        None => Ok(usual_workers()),
+        (Some(workers), _) => Ok(workers),
+        (None, _) if one => Ok(1),
+        (None, _) => Ok(usual_workers()),
     }
 }
 
@@ -313,7 +330,31 @@ pub fn groups(prefixes: &[String], ports: &[String]) -> Result<Groups, Failure> 
         .iter()
         .map(|text| port(text))
         .collect::<Result<Vec<_>, _>>()?;
+    one_name("--group-by", &prefixes, |(ip, length, name)| {
+        (format!("{ip}/{length}"), name.as_str())
+    })?;
+    one_name("--group-by-port", &ports, |(port, name)| {
+        (port.to_string(), name.as_str())
+    })?;
     Groups::new(&prefixes, &ports).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Nothing is in two groups of one kind.
+fn one_name<T>(option: &str, all: &[T], of: impl Fn(&T) -> (String, &str)) -> Result<(), Failure> {
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    for (key, name) in all.iter().map(of) {
+        match known.get(&key) {
+            Some(other) if *other != name => {
+                return Err(Failure::usage(format!(
+                    "{option} '{key}={name}': {key} is '{other}' already; name it once"
+                )));
+            }
+            _ => {
+                known.insert(key, name);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn named<'a>(text: &'a str, option: &str, example: &str) -> Result<(&'a str, String), Failure> {
@@ -321,6 +362,9 @@ fn named<'a>(text: &'a str, option: &str, example: &str) -> Result<(&'a str, Str
         .split_once('=')
         .map(|(of, name)| (of.trim(), name.trim()));
     match parts {
+        Some((_, name)) if OF_METRICS.contains(&name) => Err(Failure::usage(format!(
+            "{option} '{text}': '{name}' is what metrics say of flows without a name; choose another"
+        ))),
         Some((of, name)) if !name.is_empty() && !name.chars().any(char::is_control) => {
             Ok((of, name.to_owned()))
         }
@@ -340,6 +384,12 @@ fn prefix(text: &str) -> Result<(IpAddr, u8, String), Failure> {
                 "--group-by '{text}': '{cidr}' is no network; write 10.0.0.0/16=NAME"
             ))
         })?;
+    if net.trunc() != net {
+        return Err(Failure::usage(format!(
+            "--group-by '{text}': '{cidr}' has bits behind its prefix; write {}={name}",
+            net.trunc()
+        )));
+    }
     Ok((net.addr(), net.prefix_len(), name))
 }
 

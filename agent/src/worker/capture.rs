@@ -27,7 +27,7 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub use collect::{Collector, Described};
+pub use collect::{Collector, Described, NONE};
 pub use open::{Group, Ready, descriptors, is_wanted, open, prepare, same_sockets, table_bytes};
 
 use open::{analysis, device, names, workers};

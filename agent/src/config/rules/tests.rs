@@ -445,6 +445,26 @@ fn the_capture_section() {
         ("workers = 65", "65 is not within 0 to 64"),
         ("xdp_take = 'some'", "known are: mirror, ip, all"),
         (
+            "xdp_mode = 'native'",
+            "capture.xdp_mode: 'native' is for backend = \"afxdp\" alone",
+        ),
+        (
+            "backend = 'pcap'\nxdp_take = 'all'",
+            "capture.xdp_take: 'all' is for backend = \"afxdp\" alone",
+        ),
+        (
+            "group_by = ['10.0.0.0/8=none']",
+            "capture.group_by: '10.0.0.0/8=none': 'none' is what metrics",
+        ),
+        (
+            "group_by = ['10.1.0.0/8=a']",
+            "has bits behind its prefix; write 10.0.0.0/8=a",
+        ),
+        (
+            "group_by_port = ['80=a', '80=b']",
+            "capture.group_by_port: '80=b': 80 is 'a' already",
+        ),
+        (
             "backend = 'afxdp'",
             "capture.interface: afxdp takes frames away",
         ),

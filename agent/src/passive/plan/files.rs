@@ -28,6 +28,19 @@ impl Identity {
     }
 }
 
+/// Lines go to a file: standard output has the report.
+///
+/// # Errors
+/// With the usage code for `-`.
+pub(super) fn named(option: &str, path: Option<&Path>) -> Result<(), Failure> {
+    if path.is_some_and(|path| path.as_os_str() == "-") {
+        return Err(Failure::usage(format!(
+            "{option} -: standard output has the report; name a file (./- for one of that name)"
+        )));
+    }
+    Ok(())
+}
+
 /// Holds the named files of a run apart: options and their paths.
 ///
 /// # Errors

@@ -98,6 +98,23 @@ fn options_reach_the_analyser() {
 }
 
 #[test]
+fn names_may_be_shared_and_be_like_others() {
+    for line in [
+        "-r f --group-by 10.0.0.0/8=a,192.0.2.0/24=a,10.0.0.0/8=a",
+        "-r f --group-by-port 80=web,443=web,80=web",
+        "-r f --group-by 10.0.0.0/8=None --group-by-port 80=others",
+        "-r f --flows ./- --records ./other",
+        "-i lo --backend pcap --workers 1",
+    ] {
+        planned(line, false).expect(line);
+    }
+    assert!(
+        Cli::try_parse_from(["netsonde", "capture", "-r", "f", "-s", "0"]).is_err(),
+        "-s without -w is of no use"
+    );
+}
+
+#[test]
 fn each_rule_has_its_line() {
     for (line, wanted) in [
         ("-r f -c 0", "-c 0 takes nothing"),
@@ -130,6 +147,38 @@ fn each_rule_has_its_line() {
             "--xdp-mode is for --backend afxdp",
         ),
         ("-r f -w - --json", "both want standard output"),
+        ("-r f --flows -", "--flows -: standard output has"),
+        (
+            "-r f --records - --json",
+            "--records -: standard output has",
+        ),
+        (
+            "-i lo --backend pcap --workers 2",
+            "with --backend pcap one",
+        ),
+        (
+            "-i eth0 --backend afxdp --workers 2",
+            "with --backend afxdp one",
+        ),
+        ("-r f --group-by 10.0.0.0/8=none", "'none' is what metrics"),
+        ("-r f --group-by-port 80=none", "'none' is what metrics"),
+        (
+            "-r f --group-by-port 80=__other__",
+            "'__other__' is what metrics",
+        ),
+        (
+            "-r f --group-by 10.0.0.1/8=a",
+            "'10.0.0.1/8' has bits behind its prefix; write 10.0.0.0/8=a",
+        ),
+        (
+            "-r f --group-by 10.0.0.0/8=a,10.0.0.0/8=b",
+            "10.0.0.0/8 is 'a' already",
+        ),
+        (
+            "-r f --group-by 192.0.2.1=a,192.0.2.1/32=b",
+            "192.0.2.1/32 is 'a' already",
+        ),
+        ("-r f --group-by-port 80=a,443=b,80=c", "80 is 'a' already"),
     ] {
         let failure = planned(line, false).expect_err(line);
         assert_eq!(failure.exit, Exit::Usage);
