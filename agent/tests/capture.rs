@@ -176,7 +176,7 @@ fn the_document_has_every_key_and_counters_begin_at_0() {
     for key in
         "schema netsonde command started_at ended_at source source_name backend frames bytes \
         duration_ns capture_drops decode flows tcp rtt mtu top_flows loss reordering no_sample \
-        degraded throughput groups assertions"
+        degraded throughput groups assertions capture_duplicates intervals"
             .split_whitespace()
     {
         assert!(!document[key].is_null(), "{key}");
@@ -443,10 +443,120 @@ fn limits_end_a_run_in_the_files_own_time() {
         "/bytes",
         "/tcp/segments",
         "/tcp/duplicate_acks",
+        "/tcp/lost_segments",
         "/flows/seen",
+        "/flows/ended/stopped",
+        // These are known at the end of the file alone.
+        "/loss/remote/after",
+        "/measured",
+        "/packets",
+        "/capture_duplicates",
     ] {
         let of = |document: &Value| number(document.pointer(pointer).expect(pointer));
         assert_eq!(intervals.iter().map(of).sum::<u64>(), of(last), "{pointer}");
+    }
+    assert!(number(&last["loss"]["remote"]["after"]) > 0);
+    assert_eq!(last["flows"]["ended"]["stopped"], 1);
+    // The flow that the end of the file ended was active in its last second.
+    let at_end = intervals.last().expect("an interval");
+    assert_eq!(at_end["flows"]["active"], last["flows"]["active"]);
+    assert_eq!(at_end["top_flows"].as_array().map(Vec::len), Some(1));
+}
+
+/// Runs a script of bash, for which `$NETSONDE` is the binary, where nothing but a loopback
+/// device is, with pings of its own; `None` where that takes privileges that we do not have.
+fn alone(script: &str) -> Option<Output> {
+    let pings = "ip link set lo up || exit 99; \
+         \"$NETSONDE\" ping 127.0.0.1 --protocol icmp -i 10ms -c 400 -q >/dev/null 2>&1 & pings=$!; \
+         ended() { kill $pings 2>/dev/null; wait $pings 2>/dev/null; }; trap ended EXIT;";
+    let output = Command::new("unshare")
+        .args(["--net", "timeout", "60", "bash", "-c"])
+        .arg(format!("{pings}\n{script}"))
+        .env("NETSONDE", env!("CARGO_BIN_EXE_netsonde"))
+        .stdin(Stdio::null())
+        .output();
+    let there = output
+        .ok()
+        .filter(|output| !text(&output.stderr).starts_with("unshare: "));
+    if there.is_none() {
+        eprintln!("skipped: no network namespace can be made");
+    }
+    there
+}
+
+#[test]
+fn seconds_of_a_live_run_add_up() {
+    let Some(output) = alone("\"$NETSONDE\" capture -i lo --duration 2 --json-stream --top 3 icmp")
+    else {
+        return;
+    };
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let documents: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let (last, intervals) = documents.split_last().expect("documents");
+    assert!(number(&last["frames"]) > 100, "{last}");
+    for pointer in [
+        "/frames",
+        "/bytes",
+        "/packets",
+        "/measured",
+        "/rtt/icmp/remote_ns/count",
+        "/flows/seen",
+        "/flows/ended/stopped",
+        "/intervals/all",
+        "/intervals/interrupted",
+    ] {
+        let of = |document: &Value| number(document.pointer(pointer).expect(pointer));
+        assert_eq!(intervals.iter().map(of).sum::<u64>(), of(last), "{pointer}");
+    }
+    assert_eq!(last["intervals"]["all"], intervals.len());
+    assert_eq!(last["intervals"]["interrupted"], 0);
+    // Two seconds: none is added by the end. A machine that stalls has fewer.
+    assert!((1..=2).contains(&intervals.len()), "{}", intervals.len());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_live_run() {
+    let Some(output) = alone(
+        "\"$NETSONDE\" capture -i lo -q -w - | head -c 5 >/dev/null; echo \"${PIPESTATUS[0]}\"",
+    ) else {
+        return;
+    };
+    assert_eq!(text(&output.stdout), "5\n", "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    let complaints: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("netsonde: "))
+        .collect();
+    assert_eq!(complaints.len(), 1, "{said}");
+    assert!(
+        complaints[0].contains("-w: write on standard output: Broken pipe"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_full_standard_output_is_named() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("tcpdump_geneve.pcap");
+    for more in [&[][..], &["--json"], &["--json-stream"]] {
+        let full = std::fs::File::create("/dev/full").expect("opens");
+        let output = Command::new(env!("CARGO_BIN_EXE_netsonde"))
+            .args(["capture", "-r", path.to_str().expect("text")])
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(full)
+            .output()
+            .expect("runs");
+        assert_eq!(output.status.code(), Some(5), "{more:?}");
+        let said = text(&output.stderr);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.starts_with("netsonde: cannot write to standard output: No space left"),
+            "{said}"
+        );
     }
 }
 

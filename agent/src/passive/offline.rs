@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use base::{Frame, WallNanos};
+use base::{FlowSummary, Frame, WallNanos};
 use capture::{Drops, FileSource, Filter, Filtered, Polled, Source, SourceError, Writer};
 use measure::passive::{Analyser, Counters};
-use record::passive::Traffic;
+use record::passive::{TopFlows, Traffic};
 use sys::cache::HostMemory;
 use sys::clock::wall_now;
 use sys::signal::SignalFd;
@@ -19,7 +19,7 @@ use super::finish;
 use super::plan::{Plan, Show};
 use super::sinks::{Sinks, captured_at};
 use super::tally::{Origin, Standing, Tally};
-use super::write::writer;
+use super::write::{Unwritten, writer};
 use crate::exit::{Exit, Failure};
 use crate::output::assertion::Assertion;
 use crate::output::json::Source as Head;
@@ -33,11 +33,14 @@ const POLLS_PER_LOOK: u32 = 64;
 /// `--json-stream` tells of so long.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
+/// What failed when nothing can be said.
+const UNSAID: &str = "cannot write to standard output";
+
 /// Why the reading ended.
 enum End {
     /// The file's end, the count or the duration.
     Whole,
-    /// A signal.
+    /// A signal, or nobody wants the frames that are written.
     Signal,
     /// The file breaks here.
     Broken(SourceError),
@@ -71,7 +74,7 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
     let writer = writer(plan, "", link.unwrap_or(base::LinkType::Ethernet))?;
     let mut source = Filtered::new(source, filter);
     if plan.show.is_text() {
-        finish::say(plan, &finish::first_lines(&origin))?;
+        finish::say(plan, &finish::first_lines(&origin)).context(UNSAID)?;
     }
     let started = wall_now();
     let analyser = Analyser::with_memory(plan.options.clone(), HostMemory);
@@ -93,17 +96,19 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
         tally,
         sinks,
         writer,
+        unwritten: None,
     };
     let end = read(plan, &mut source, &mut run)?;
-    let active = u64::from(run.analyser.active());
+    let before = run.last();
+    // What the end settles (losses, flows that end with it) is of the last interval.
+    run.finish();
     if let Some((_, last)) = run.tally.span {
-        run.end_interval(WallNanos(last.0 + 1));
+        run.end_interval(WallNanos(last.0 + 1), Some(&before));
     }
     run.unshown()?;
-    run.finish();
     let counters = run.analyser.counters();
     let drops = source.drops()?;
-    let mut unwritten = Ok(());
+    let mut unwritten = run.unwritten;
     let mut tally = run.tally;
     if run.intervals.is_some() {
         run.whole.merge(&tally);
@@ -112,18 +117,20 @@ pub fn run(plan: &Plan, path: &Path, assertions: &[Assertion]) -> anyhow::Result
     if let Some(writer) = run.writer {
         let (written, result) = writer.finish(counters.frames + drops.lost(), drops);
         tally.written = Some(written);
-        unwritten = result;
+        unwritten = unwritten.or_else(|| result.err().map(Unwritten::from));
     }
     // Every flow has ended; those that a longer capture would have seen more of are active.
     let empty = Standing::new(groups, 0);
     let traffic = tally.traffic(&empty).collect();
     let options = &plan.options;
     let mut report = tally.report(&origin, &counters, drops, &options.groups, traffic, &empty);
-    report.active = active;
-    let exit = finish::show(plan, &report, assertions, &Head::default(), started)
-        .context("cannot write to standard output")?;
+    report.active = before.active;
+    let exit =
+        finish::show(plan, &report, assertions, &Head::default(), started).context(UNSAID)?;
     run.sinks.finish()?;
-    unwritten.map_err(|error| Failure::incomplete(error.to_string()))?;
+    if let Some(unwritten) = unwritten {
+        return Err(Failure::incomplete(unwritten.why).into());
+    }
     match end {
         End::Whole | End::Signal => Ok(exit),
         End::Broken(error) => Err(Failure::incomplete(format!(
@@ -147,7 +154,16 @@ struct Run<'p> {
     tally: Tally,
     sinks: Sinks,
     writer: Option<Writer>,
+    /// Why that writes no more.
+    unwritten: Option<Unwritten>,
     intervals: Option<Intervals>,
+}
+
+/// Of flows that end with the run: those that a longer capture would have seen more of.
+struct Last {
+    active: u64,
+    /// The largest of the last interval.
+    top: Vec<FlowSummary>,
 }
 
 /// `--json-stream`: intervals in the file's own time.
@@ -172,7 +188,7 @@ impl Run<'_> {
                 let end = WallNanos(intervals.began.0.saturating_add(INTERVAL_NS));
                 let inside = rest.iter().position(|frame| frame.at >= end);
                 if inside == Some(0) {
-                    self.end_interval(first.at);
+                    self.end_interval(first.at, None);
                     continue;
                 }
                 now = rest.get(..inside.unwrap_or(rest.len())).unwrap_or(rest);
@@ -227,13 +243,38 @@ impl Run<'_> {
     /// Fails if an interval could not be told of.
     fn unshown(&mut self) -> anyhow::Result<()> {
         let failed = self.intervals.as_mut().and_then(|each| each.failed.take());
-        failed.map_or(Ok(()), |error| {
-            Err(error).context("cannot write to standard output")
-        })
+        failed.map_or(Ok(()), |error| Err(error).context(UNSAID))
     }
 
-    /// Tells of the interval that ends before `next`, and begins the one that has it.
-    fn end_interval(&mut self, next: WallNanos) {
+    /// Whether nobody wants the frames that are written any more.
+    fn unwanted(&mut self) -> bool {
+        if let Some(error) = self.writer.as_mut().and_then(Writer::failure) {
+            self.unwritten = Some(error.into());
+        }
+        let unwritten = self.unwritten.as_ref();
+        unwritten.is_some_and(|unwritten| unwritten.unwanted)
+    }
+
+    /// The flows of the interval that runs, before all of them end.
+    fn last(&mut self) -> Last {
+        let mut top = TopFlows::new(self.plan.top);
+        if let Some(intervals) = &mut self.intervals {
+            let standing = &mut intervals.standing;
+            standing.walk(self.analyser.flows(), intervals.began);
+            let ended = self.tally.stats.top.iter();
+            ended
+                .chain(standing.largest.iter())
+                .for_each(|flow| top.offer(flow));
+        }
+        Last {
+            active: u64::from(self.analyser.active()),
+            top: top.sorted(),
+        }
+    }
+
+    /// Tells of the interval that ends before `next`, and begins the one that has it; of the
+    /// last one after the end of all flows.
+    fn end_interval(&mut self, next: WallNanos, last: Option<&Last>) {
         let Some(intervals) = &mut self.intervals else {
             return;
         };
@@ -253,7 +294,7 @@ impl Run<'_> {
             .map(|(now, before)| now.since(before))
             .collect();
         *traffic = sent;
-        let report = self.tally.report(
+        let mut report = self.tally.report(
             self.origin,
             &counters,
             Drops::default(),
@@ -261,6 +302,10 @@ impl Run<'_> {
             since,
             standing,
         );
+        if let Some(last) = last {
+            report.active = last.active;
+            report.top.clone_from(&last.top);
+        }
         let end = WallNanos(intervals.began.0.saturating_add(INTERVAL_NS)).min(next);
         let line = finish::document(&report, &[], &Head::default(), intervals.began, end);
         if intervals.failed.is_none() {
@@ -297,6 +342,12 @@ fn read(plan: &Plan, source: &mut Filtered<FileSource>, run: &mut Run<'_>) -> an
         if quiet || polls.is_multiple_of(POLLS_PER_LOOK) {
             if quiet {
                 run.sinks.flush();
+                if let Some(writer) = &mut run.writer {
+                    writer.flush();
+                }
+            }
+            if run.unwanted() {
+                return Ok(End::Signal);
             }
             if signals.read()?.is_some() {
                 return Ok(End::Signal);

@@ -1,10 +1,10 @@
 //! Which devices a capture is of: names, globs, `any`, the device of the default route.
 //!
-//! `any` and globs leave out, by their names, bridges, teams, VLANs, tunnels and what
-//! containers have: frames of those are seen on another device too. A network card that is a
-//! member of a bridge or a bond has a card's name and is taken, and so is the bond: their
-//! frames are then captured twice. A device that is named is taken, whatever it is. The rules
-//! are pure; what there is comes as an argument.
+//! `any` and globs leave out, by their names and by their kinds, bridges, teams, VLANs, tunnels
+//! and what containers have: frames of those are seen on another device too. A network card
+//! that is a member of a bridge or a bond has a card's name and is taken, and so is the bond:
+//! their frames are then captured twice. A device that is named is taken, whatever it is. The
+//! rules are pure; what there is comes as an argument.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -100,8 +100,7 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
 
 /// By what programs that make such devices call them; all of their frames pass a device that
 /// is taken, or stay within the host.
-#[must_use]
-pub fn is_inner(name: &str) -> bool {
+fn is_inner(name: &str) -> bool {
     const BEGINNINGS: &[&str] = &[
         "veth",
         "docker",
@@ -148,6 +147,38 @@ pub fn is_inner(name: &str) -> bool {
     // A VLAN is seen on the device below it.
     let vlan = name.contains('.') || name.starts_with("vlan");
     of_vpc_cni || vlan || BEGINNINGS.iter().any(|begin| name.starts_with(begin))
+}
+
+/// Whether a pattern leaves a device out: by its name, or by its kind where /sys shows it.
+#[must_use]
+pub fn is_left_out(name: &str) -> bool {
+    is_inner(name) || is_inner_there(name)
+}
+
+/// By its kind. A mounted /sys may be of another network namespace, which has its own
+/// devices: one of the same name and number is taken for the same.
+fn is_inner_there(name: &str) -> bool {
+    if name.contains('/') {
+        return false;
+    }
+    let folder = std::path::Path::new("/sys/class/net").join(name);
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let number = read("ifindex").trim().parse().ok();
+    number.is_some()
+        && number == sys::device::index(name).ok()
+        && is_inner_kind(&read("uevent"), &read("type"))
+}
+
+/// By `uevent` and `type` of a device: the kernel's name for its kind (`SET_NETDEV_DEVTYPE` of
+/// its driver) and its hardware type (linux/if_arp.h).
+fn is_inner_kind(uevent: &str, hardware: &str) -> bool {
+    const KINDS: &[&str] = &["bridge", "vlan", "vxlan", "geneve", "bareudp"];
+    // IPIP and IPv6 in IPv6 tunnels, SIT, GRE over IPv4 and over IPv6.
+    const HARDWARE: &[&str] = &["768", "769", "776", "778", "823"];
+    let kind = uevent
+        .lines()
+        .find_map(|line| line.strip_prefix("DEVTYPE="));
+    kind.is_some_and(|kind| KINDS.contains(&kind)) || HARDWARE.contains(&hardware.trim())
 }
 
 /// The device of the default route.
@@ -199,6 +230,27 @@ mod tests {
         assert_eq!(resolved(&["docker0", "any"])[..2], ["docker0", "lo"]);
         assert_eq!(resolved(&["nothere"]), ["nothere"]);
         assert_eq!(resolved(&["eth0", "eth0"]), ["eth0"]);
+    }
+
+    /// As Linux 6.1 shows them.
+    #[test]
+    fn kinds_are_what_the_kernel_says() {
+        let bridge = "DEVTYPE=bridge\nINTERFACE=lan\nIFINDEX=7\n";
+        assert!(is_inner_kind(bridge, "1\n"));
+        assert!(is_inner_kind(
+            "INTERFACE=x\nDEVTYPE=vxlan\nIFINDEX=7\n",
+            "1\n"
+        ));
+        assert!(is_inner_kind("INTERFACE=to-b\nIFINDEX=8\n", "778\n"));
+        let card = "INTERFACE=bridge\nIFINDEX=2\n";
+        assert!(!is_inner_kind(card, "1\n"));
+        // Packets of these are seen nowhere else as they are.
+        for kind in ["wireguard", "wlan", "bond"] {
+            assert!(!is_inner_kind(&format!("DEVTYPE={kind}\n"), "65534\n"));
+        }
+        assert!(!is_inner_kind("", ""));
+        assert!(!is_left_out("lo") && !is_left_out("nosuch0") && is_left_out("veth0"));
+        assert!(!is_inner_there("../../../etc"));
     }
 
     #[test]

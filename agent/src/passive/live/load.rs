@@ -13,6 +13,7 @@ use record::passive::{TopFlows, Traffic, Values};
 
 use crate::output::passive::add_counters;
 use crate::passive::tally::{Standing, Tally};
+use crate::passive::write::Unwritten;
 
 /// Lines for files that a load takes.
 const MOST_LINES: usize = 1 << 16;
@@ -53,7 +54,9 @@ pub struct Load<D = Distribution> {
     /// Devices that cannot be read any more, and why.
     pub gone: Vec<(usize, String)>,
     /// At the end: what became of frames that were to be written.
-    pub written: Option<(Written, Option<String>)>,
+    pub written: Option<Written>,
+    /// From now on none are written.
+    pub unwritten: Option<Unwritten>,
 }
 
 impl<D: Values> Load<D> {
@@ -73,6 +76,7 @@ impl<D: Values> Load<D> {
             lines_lost: 0,
             gone: Vec::new(),
             written: None,
+            unwritten: None,
         }
     }
 

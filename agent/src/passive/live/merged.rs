@@ -8,9 +8,10 @@ use measure::passive::{Counters, Groups};
 use record::passive::Traffic;
 
 use super::load::{Load, Shares};
-use crate::output::passive::{Report, subtract_counters};
+use crate::output::passive::{Intervals, Report, subtract_counters};
 use crate::passive::plan::Plan;
 use crate::passive::tally::{Origin, Standing, Tally};
+use crate::passive::write::Unwritten;
 
 /// A flow that is shown, with what it sent since it was looked at last.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +46,8 @@ pub struct Merged {
     pub lines_lost: u64,
     /// Devices that went away.
     pub interruptions: u64,
-    /// Why frames could not be written.
-    pub unwritten: Option<String>,
+    /// Why frames are not written any more.
+    pub unwritten: Option<Unwritten>,
 }
 
 impl Merged {
@@ -58,7 +59,8 @@ impl Merged {
         Self {
             total: Tally::new(groups.count(), plan.top),
             interval: Tally::new(groups.count(), plan.top),
-            shares: Shares::new(std::iter::repeat_n(0, workers), groups.count()),
+            // Each begins with a source.
+            shares: Shares::new(std::iter::repeat_n(1, workers), groups.count()),
             before: None,
             traffic_before: vec![Traffic::default(); groups.count()],
             interval_traffic: Vec::new(),
@@ -84,9 +86,11 @@ impl Merged {
             self.interval.merge(&load.tally);
         }
         self.lines_lost += load.lines_lost;
-        if let Some((written, failure)) = load.written.take() {
+        if let Some(written) = load.written.take() {
             self.total.written = Some(written);
-            self.unwritten = failure;
+        }
+        if let Some(unwritten) = load.unwritten.take() {
+            self.unwritten = Some(unwritten);
         }
         self.shares.take(worker, load);
         self.counters = self.zero.clone();
@@ -99,8 +103,13 @@ impl Merged {
         let lost = now.lost() > self.drops_before.lost();
         self.total.intervals.all += 1;
         self.total.intervals.degraded += u64::from(lost);
-        self.interval.intervals.all = 1;
-        self.interval.intervals.degraded = u64::from(lost);
+        let interrupted = u64::from(!self.shares.are_reading());
+        self.total.intervals.interrupted += interrupted;
+        self.interval.intervals = Intervals {
+            all: 1,
+            degraded: u64::from(lost),
+            interrupted,
+        };
         self.interval_counters = self.counters.clone();
         if let Some(before) = &self.before {
             subtract_counters(&mut self.interval_counters, before);
@@ -206,4 +215,65 @@ impl Merged {
 /// Counters at 0.
 fn zero() -> Counters {
     measure::passive::Analyser::new(crate::passive::smallest()).counters()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// Also the part of a second in which a run ends: what comes last comes in it.
+    #[test]
+    fn intervals_add_up_to_the_whole() {
+        let typed = ["netsonde", "capture", "-i", "lo", "--json-stream"];
+        let Command::Capture(args) = Cli::try_parse_from(typed).expect("parses").command else {
+            panic!("not capture");
+        };
+        let plan = crate::passive::plan::plan(&args, false).expect("a plan");
+        let origin = Origin {
+            source_name: "lo".to_owned(),
+            backend: "afpacket",
+            reason: String::new(),
+            filter: String::new(),
+            notes: Vec::new(),
+        };
+        let mut merged = Merged::new(&plan, 1);
+        let mut load: Load = Load::new(1, 0, false);
+        let mut counters = zero();
+        let mut told = Vec::new();
+        // Frames, sources that can be read, and what was dropped, all so far.
+        for (frames, reading, dropped) in [(10, 1, 0), (15, 0, 0), (15, 1, 0), (17, 1, 3)] {
+            counters.frames = frames;
+            load.counters = Some(counters.clone());
+            load.reading = reading;
+            load.drops = Drops::default();
+            load.drops.add(DropReason::RingFull, dropped);
+            merged.take(0, &mut load);
+            load.clear();
+            merged.end_interval();
+            let report = merged.interval_report(&origin);
+            let Intervals {
+                all,
+                degraded,
+                interrupted,
+            } = report.intervals;
+            told.push([report.counters.frames, all, degraded, interrupted]);
+            drop(report);
+            merged.begin_interval();
+        }
+        assert_eq!(
+            told,
+            [[10, 1, 0, 0], [5, 1, 0, 1], [0, 1, 0, 0], [2, 1, 1, 0]]
+        );
+        let whole = merged.report(&origin);
+        assert_eq!(whole.counters.frames, 17);
+        let Intervals {
+            all,
+            degraded,
+            interrupted,
+        } = whole.intervals;
+        assert_eq!([all, degraded, interrupted], [4, 1, 1]);
+    }
 }

@@ -73,23 +73,23 @@ pub fn run(plan: &Plan, typed: &[String], assertions: &[Assertion]) -> anyhow::R
     let (threads, origin) = Threads::start(plan, settings, wanted, &sinks)?;
     let mut merged = Merged::new(plan, threads.workers());
     let mut shown = Shown::new(plan, &origin);
-    shown.first_lines()?;
+    let unsaid = "cannot write to standard output";
+    shown.first_lines().context(unsaid)?;
     let begun = mono_now();
     let ended = threads.watch(plan, &mut merged, &mut shown, &mut sinks)?;
     let watched_ns = mono_now().since(begun);
-    shown.leave()?;
+    shown.leave().context(unsaid)?;
     let mut report = merged.report(&origin);
     report.watched_ns = Some(watched_ns);
     let head = Head {
         address: None,
         device: Some(origin.source_name.clone()),
     };
-    let exit = finish::show(plan, &report, assertions, &head, shown.started())
-        .context("cannot write to standard output")?;
+    let exit = finish::show(plan, &report, assertions, &head, shown.started()).context(unsaid)?;
     drop(report);
     sinks.finish()?;
-    if let Some(why) = ended.unwritten {
-        return Err(Failure::incomplete(why).into());
+    if let Some(unwritten) = ended.unwritten {
+        return Err(Failure::incomplete(unwritten.why).into());
     }
     if ended.died {
         return Err(Failure::incomplete(

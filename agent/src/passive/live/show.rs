@@ -8,6 +8,7 @@ use base::units::format_ns;
 use base::{MonoNanos, WallNanos};
 
 use super::merged::{Merged, Moving};
+use crate::exit::complain;
 use crate::output::json::Source;
 use crate::output::passive::summary::{flow_rate, name, octets, rate};
 use crate::output::passive::{Report, best_known};
@@ -83,6 +84,16 @@ impl<'o> Shown<'o> {
         }
     }
 
+    /// A line about what went wrong, at once.
+    pub fn warn(&mut self, line: &str) {
+        if self.plan.show == Show::Table {
+            // Nobody else writes where the table is.
+            self.note(&format!("{line}\n"));
+        } else {
+            complain(line);
+        }
+    }
+
     /// Shows what is due.
     ///
     /// # Errors
@@ -97,20 +108,38 @@ impl<'o> Shown<'o> {
             .next_second
             .plus(SECOND_NS)
             .max(now.plus(SECOND_NS / 2));
-        self.second(wall, merged)
-    }
-
-    /// The interval that ends.
-    fn second(&mut self, wall: WallNanos, merged: &mut Merged) -> io::Result<()> {
         merged.end_interval();
         if let Some(moving) = merged.moving() {
             self.moving = moving;
         }
+        self.second(wall, merged, 0)
+    }
+
+    /// Shows the interval that the end of the run ends: with it the intervals add up to the
+    /// whole. A table stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn last(&mut self, wall: WallNanos, merged: &mut Merged) -> io::Result<()> {
+        merged.end_interval();
+        if self.plan.show == Show::Table {
+            return Ok(());
+        }
+        self.tell()?;
+        // Workers hand over some time after a frame came: a short interval has older ones.
+        let span = merged.interval_report(self.origin).span;
+        let came = span.map_or(0, |(first, last)| last.delta(first));
+        self.second(wall, merged, came)
+    }
+
+    /// The interval that ended; it lasted `least` at least, in ns.
+    fn second(&mut self, wall: WallNanos, merged: &mut Merged, least: i64) -> io::Result<()> {
         let mut report = merged.interval_report(self.origin);
-        report.watched_ns = u64::try_from(wall.delta(self.second_began)).ok();
+        let ns = wall.delta(self.second_began).max(least);
+        report.watched_ns = u64::try_from(ns).ok();
         match self.plan.show {
             Show::Lines => {
-                let text = line(&report, wall.delta(self.second_began));
+                let text = line(&report, ns);
                 finish::say(self.plan, &format!("{} {text}\n", second_of(wall)))?;
             }
             Show::JsonStream => {
@@ -124,7 +153,7 @@ impl<'o> Shown<'o> {
             }
             Show::Table => {
                 let size = sys::terminal::size().unwrap_or(USUAL_SIZE);
-                let head = line(&report, wall.delta(self.second_began));
+                let head = line(&report, ns);
                 let lines = frame(
                     &head,
                     &self.moving,
@@ -179,7 +208,7 @@ fn line(report: &Report<'_>, ns: i64) -> String {
     let mut text = format!(
         "frames {}, {}, flows {}",
         counters.frames,
-        rate(counters.bytes, ns.max(0).cast_unsigned()),
+        rate(report.wire_bytes(), ns.max(0).cast_unsigned()),
         report.active
     );
     let _ = write!(text, ", retransmitted {}", report.retransmissions());

@@ -221,7 +221,11 @@ impl Settings {
             sources: vec![LiveSource::Pcap(source)],
             backend: "pcap",
             reason: why.to_owned(),
-            notes: Vec::new(),
+            notes: vec![
+                "libpcap does not say which frames the host merged or left to its card to split \
+                 (GRO, TSO): each counts as one packet"
+                    .to_owned(),
+            ],
         })
     }
 

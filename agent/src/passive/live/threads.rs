@@ -21,7 +21,7 @@ use crate::output::words;
 use crate::passive::plan::Plan;
 use crate::passive::sinks::Sinks;
 use crate::passive::tally::Origin;
-use crate::passive::write::writer;
+use crate::passive::write::{Unwritten, writer};
 
 /// How often the main thread looks after loads.
 const PERIOD_NS: u64 = 50_000_000;
@@ -46,7 +46,7 @@ pub struct Ended {
     /// A thread died.
     pub died: bool,
     /// Why frames could not be written.
-    pub unwritten: Option<String>,
+    pub unwritten: Option<Unwritten>,
 }
 
 impl Threads {
@@ -60,7 +60,7 @@ impl Threads {
         wanted: Wanted,
         sinks: &Sinks,
     ) -> anyhow::Result<(Self, Origin)> {
-        let names = wanted.resolve(&sys::device::list()?, devices::is_inner);
+        let names = wanted.resolve(&sys::device::list()?, devices::is_left_out);
         if names.is_empty() {
             return Err(Failure::usage(format!(
                 "-i {}: no device fits; ip link shows which there are",
@@ -154,15 +154,31 @@ impl Threads {
         let begun = mono_now();
         let deadline = plan.duration_ns.map(|ns| begun.plus(ns));
         let mut next_look = begun.plus(LOOK_NS);
+        let mut told = false;
         let shown_all = loop {
             self.collect(merged, shown, sinks);
+            if let Some(unwritten) = &merged.unwritten
+                && !told
+            {
+                if unwritten.unwanted {
+                    break Ok(());
+                }
+                told = true;
+                shown.warn(&format!("{}; the capture goes on", unwritten.why));
+            }
             let now = mono_now();
             if now >= next_look {
                 next_look = now.plus(LOOK_NS);
                 self.look(shown);
             }
-            let result = shown.tick(now, wall_now(), merged);
             let over = deadline.is_some_and(|deadline| now >= deadline);
+            // The last interval ends below, when all of it was handed over.
+            let last = deadline.is_some_and(|deadline| now.plus(PERIOD_NS) >= deadline);
+            let result = if last {
+                Ok(())
+            } else {
+                shown.tick(now, wall_now(), merged)
+            };
             // Nothing ends before it was asked to but a worker that has its count, or died.
             if result.is_err() || over || self.workers.iter().any(Handle::is_finished) {
                 break result;
@@ -187,7 +203,7 @@ impl Threads {
         for worker in self.workers {
             ended.died |= worker.thread.join().is_err();
         }
-        merged.end_interval();
+        let shown_all = shown_all.and_then(|()| shown.last(wall_now(), merged));
         shown_all.context("cannot write to standard output")?;
         Ok(ended)
     }
@@ -219,7 +235,7 @@ impl Threads {
         if self.wanted.is_open()
             && let Ok(there) = sys::device::list()
         {
-            let fitting = self.wanted.resolve(&there, devices::is_inner);
+            let fitting = self.wanted.resolve(&there, devices::is_left_out);
             for name in self.watched.unknown(fitting) {
                 self.watched.add(&name, NEW);
             }

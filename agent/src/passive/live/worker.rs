@@ -298,6 +298,9 @@ impl<D: Values> Worker<D> {
             let seen = self.analyser.counters().frames + load.drops.lost();
             writer.note(seen, load.drops);
             writer.flush();
+            if let Some(error) = writer.failure() {
+                load.unwritten = Some(error.into());
+            }
         }
         if now >= *next_walk {
             *next_walk = now.plus(self.setup.walk_ns.unwrap_or(u64::MAX));
@@ -354,7 +357,10 @@ impl<D: Values> Worker<D> {
         if let Some(writer) = self.writer.take() {
             let seen = self.analyser.counters().frames + load.drops.lost();
             let (written, result) = writer.finish(seen, load.drops);
-            load.written = Some((written, result.err().map(|error| error.to_string())));
+            load.written = Some(written);
+            if let Err(error) = result {
+                load.unwritten = Some(error.into());
+            }
         }
         self.load.finish();
         self.slots

@@ -73,7 +73,7 @@ pub fn is_wanted(config: &Capture, device: &str) -> bool {
     let there = [device.to_owned()];
     Wanted::new(&config.interface).is_ok_and(|wanted| {
         wanted
-            .resolve(&there, devices::is_inner)
+            .resolve(&there, devices::is_left_out)
             .iter()
             .any(|name| name == device)
     })
@@ -108,7 +108,7 @@ fn options(settings: &Settings, config: &Capture, device: &str) -> AfPacketOptio
 pub(super) fn names(config: &Capture) -> io::Result<Vec<String>> {
     let wanted =
         Wanted::new(&config.interface).map_err(|failure| io::Error::other(failure.message))?;
-    Ok(wanted.resolve(&sys::device::list()?, devices::is_inner))
+    Ok(wanted.resolve(&sys::device::list()?, devices::is_left_out))
 }
 
 /// What was opened of a device.
