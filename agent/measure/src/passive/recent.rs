@@ -92,8 +92,12 @@ impl Recent {
 }
 
 /// Eight octets of a payload; 0 where there are none.
+#[inline]
 fn word(payload: &[u8], from: usize) -> u64 {
     let rest = payload.get(from..).unwrap_or_default();
+    if let Some(octets) = rest.first_chunk() {
+        return u64::from_be_bytes(*octets);
+    }
     let mut octets = [0; 8];
     for (to, octet) in octets.iter_mut().zip(rest) {
         *to = *octet;

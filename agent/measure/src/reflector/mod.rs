@@ -273,7 +273,8 @@ impl Reflector {
 
     fn admit(&self, arrival: &Arrival) -> Result<(), Drop> {
         let (peer, local) = (arrival.peer, arrival.local);
-        if [stamp::PORT, 0, local.port()].contains(&peer.port()) {
+        let from = peer.port();
+        if matches!(from, stamp::PORT | 0) || from == local.port() {
             return Err(Drop::ReflectorLoop);
         }
         let unusable = |ip: IpAddr| {
