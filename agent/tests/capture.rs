@@ -446,7 +446,6 @@ fn limits_end_a_run_in_the_files_own_time() {
         "/tcp/lost_segments",
         "/flows/seen",
         "/flows/ended/stopped",
-        // These are known at the end of the file alone.
         "/loss/remote/after",
         "/measured",
         "/packets",
@@ -461,6 +460,24 @@ fn limits_end_a_run_in_the_files_own_time() {
     let at_end = intervals.last().expect("an interval");
     assert_eq!(at_end["flows"]["active"], last["flows"]["active"]);
     assert_eq!(at_end["top_flows"].as_array().map(Vec::len), Some(1));
+}
+
+/// What becomes of these segments is known when the file ends, in no second before.
+#[test]
+fn losses_that_the_end_settles_are_in_the_last_interval() {
+    let Some(folder) = captures() else { return };
+    let path = folder.join("zeek_tcp_option-sack.pcap");
+    let output = netsonde(&["-r", path.to_str().expect("text"), "--json-stream"]);
+    let losses: Vec<u64> = text(&output.stdout)
+        .lines()
+        .map(|line| {
+            let document: Value = serde_json::from_str(line).expect("JSON");
+            total(&document["loss"]["near"]) + total(&document["loss"]["remote"])
+        })
+        .collect();
+    let (last, intervals) = losses.split_last().expect("documents");
+    assert!(*last > 0, "{losses:?}");
+    assert_eq!(intervals.iter().sum::<u64>(), *last, "{losses:?}");
 }
 
 /// Runs a script of bash, for which `$NETSONDE` is the binary, where nothing but a loopback
