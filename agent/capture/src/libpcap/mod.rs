@@ -21,6 +21,8 @@ const POLL_FRAMES: usize = 256;
 
 /// How long the kernel may collect frames before it shows them.
 const RETIRE_MS: i32 = 10;
+/// By then the last block is shown.
+const LAST_BLOCK: Duration = Duration::from_millis(3 * RETIRE_MS as u64);
 
 const EPERM: i32 = 1;
 const ENODEV: i32 = 19;
@@ -37,6 +39,8 @@ pub struct LibpcapSource {
     drops: Drops,
     /// libpcap's counts of 32 bits, as they were read last.
     last: (u32, u32),
+    /// The device is gone, and the ring was emptied after that.
+    emptied: bool,
 }
 
 impl LibpcapSource {
@@ -97,6 +101,7 @@ impl LibpcapSource {
             newest: None,
             drops: Drops::default(),
             last: (0, 0),
+            emptied: false,
         })
     }
 
@@ -137,6 +142,27 @@ impl LibpcapSource {
         });
         result.map_err(|error| self.failed("pcap_dispatch", said(error)))
     }
+
+    /// libpcap reports a device that is gone before the frames that came before. The kernel
+    /// shows the block that it was filling when its time is over, device or no device.
+    fn rest(
+        &mut self,
+        error: SourceError,
+        lend: &mut impl FnMut(&[Frame<'_>]),
+    ) -> Result<Polled, SourceError> {
+        let mut lent = 0;
+        if !self.emptied {
+            self.emptied = true;
+            std::thread::sleep(LAST_BLOCK);
+            while let Ok(more @ 1..) = self.dispatch(lend) {
+                lent += more;
+            }
+        }
+        match lent {
+            0 => Err(error),
+            lent => Ok(Polled::Frames(lent)),
+        }
+    }
 }
 
 /// libpcap says why in words (pcap-linux.c), not in numbers; those that somebody acts on are
@@ -166,18 +192,19 @@ impl Source for LibpcapSource {
         wait: Duration,
         mut lend: impl FnMut(&[Frame<'_>]),
     ) -> Result<Polled, SourceError> {
-        let mut lent = self.dispatch(&mut lend)?;
-        if lent == 0 {
+        let mut dispatched = self.dispatch(&mut lend);
+        if let Ok(0) = dispatched {
             let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             self.poller
                 .wait(&mut self.events, Some(wait_ns))
                 .map_err(|error| self.failed("epoll_pwait2", error))?;
-            lent = self.dispatch(&mut lend)?;
+            dispatched = self.dispatch(&mut lend);
         }
-        Ok(match lent {
-            0 => Polled::Quiet,
-            lent => Polled::Frames(lent),
-        })
+        match dispatched {
+            Ok(0) => Ok(Polled::Quiet),
+            Ok(lent) => Ok(Polled::Frames(lent)),
+            Err(error) => self.rest(error, &mut lend),
+        }
     }
 
     fn drops(&mut self) -> Result<Drops, SourceError> {
