@@ -1,7 +1,7 @@
 //! `netsonde capture`: what was typed becomes a plan, frames become flows, flows a report.
 //!
 //! [`plan`] is pure; [`offline`] runs a file through the analyser in this thread, [`live`]
-//! captures with threads of its own; [`sinks`] are the files of lines, [`write`] those of frames. Both end in one report
+//! captures with threads of its own; [`sinks`] are the files of lines, [`mod@write`] those of frames. Both end in one report
 //! ([`tally`], [`finish`]).
 
 pub mod finish;
