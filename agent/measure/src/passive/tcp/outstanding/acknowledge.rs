@@ -46,6 +46,8 @@ struct Gathered {
     exact: bool,
     /// Whether no segment was there yet.
     first: bool,
+    /// Whether the clock went back between one of them and the ACK.
+    clock_back: bool,
 }
 
 /// No TSval, which is a `u32`.
@@ -68,14 +70,25 @@ pub(in crate::passive::tcp) fn acknowledge(
         longest: 0,
         exact: false,
         first: true,
+        clock_back: false,
     };
     pool.acknowledge(&mut list, ack.to, |cell| {
         if cell.is_plain() {
-            plain(&mut gathered, sender, &ack, cell, find);
+            gathered.echoed(sender, &ack, cell, find);
+            gathered.plain(sender, &ack, cell, find);
+        } else if cell.is(Cell::HOLE) {
+            find(missed(&flow.sides[p], sender.other(), cell));
+            return;
         } else {
+            gathered.echoed(sender, &ack, cell, find);
             unusual(&mut gathered, flow, sender, &ack, cell, find);
         }
+        gathered.first = false;
+        gathered.longest = gathered.longest.max(cell.end.wrapping_sub(cell.first));
     });
+    if gathered.clock_back {
+        find(Finding::ClockBack);
+    }
     let side = &mut flow.sides[p];
     side.outstanding = list;
     if let Some(ns) = gathered.smoothed_ns {
@@ -88,50 +101,64 @@ pub(in crate::passive::tcp) fn acknowledge(
     gathered.exact
 }
 
-/// A segment that was sent once, and nothing before it again: nearly all are. A time is
-/// looked at only where it is one.
-#[inline(always)]
-fn plain(
-    gathered: &mut Gathered,
-    sender: Sender,
-    ack: &Ack,
-    cell: &Cell,
-    find: &mut impl FnMut(Finding),
-) {
-    if cell.is(Cell::FIRST_OF_TICK) && u64::from(cell.tsval) == gathered.echo {
-        gathered.echo = NO_ECHO;
-        if let Some(ns) = sample(RttMethod::Timestamp, sender, ack, cell, find) {
-            gathered.smoothed_ns = Some(ns);
+impl Gathered {
+    /// The first segment of the TSval that the ACK echoes.
+    #[inline(always)]
+    fn echoed(&mut self, sender: Sender, ack: &Ack, cell: &Cell, find: &mut impl FnMut(Finding)) {
+        if cell.is(Cell::FIRST_OF_TICK) && u64::from(cell.tsval) == self.echo {
+            self.echo = NO_ECHO;
+            if let Some(ns) = self.sample(RttMethod::Timestamp, sender, ack, cell, find) {
+                self.smoothed_ns = Some(ns);
+            }
         }
     }
-    if cell.end == ack.to {
-        gathered.exact = true;
-        let ns = sample(RttMethod::Sequence, sender, ack, cell, find);
+
+    /// A segment that was sent once, and nothing before it again: nearly all are. A time is
+    /// looked at only where it is one.
+    #[inline(always)]
+    fn plain(&mut self, sender: Sender, ack: &Ack, cell: &Cell, find: &mut impl FnMut(Finding)) {
+        if cell.end == ack.to {
+            self.exact = true;
+            self.sequence(sender, ack, cell, find);
+        }
+    }
+
+    /// A segment that was sent once, and the ACK of its end; says whether that is a time.
+    #[inline(always)]
+    fn sequence(
+        &mut self,
+        sender: Sender,
+        ack: &Ack,
+        cell: &Cell,
+        find: &mut impl FnMut(Finding),
+    ) -> bool {
+        let ns = self.sample(RttMethod::Sequence, sender, ack, cell, find);
         if ack.echo.is_none() {
-            gathered.smoothed_ns = ns.or(gathered.smoothed_ns);
+            self.smoothed_ns = ns.or(self.smoothed_ns);
         }
+        ns.is_some()
     }
-    gathered.first = false;
-    gathered.longest = gathered.longest.max(cell.end.wrapping_sub(cell.first));
+
+    /// The time since a segment as a round trip, if the clock did not go back meanwhile.
+    #[inline]
+    fn sample(
+        &mut self,
+        method: RttMethod,
+        sender: Sender,
+        ack: &Ack,
+        cell: &Cell,
+        find: &mut impl FnMut(Finding),
+    ) -> Option<u64> {
+        let Ok(ns) = u64::try_from(cell.at.until(ack.at)) else {
+            self.clock_back = true;
+            return None;
+        };
+        find(Finding::Rtt(method, sender.other().leg_to_peer(), ns));
+        Some(ns)
+    }
 }
 
-/// The time since a segment as a round trip, if the clock did not go back meanwhile.
-#[inline]
-fn sample(
-    method: RttMethod,
-    sender: Sender,
-    ack: &Ack,
-    cell: &Cell,
-    find: &mut impl FnMut(Finding),
-) -> Option<u64> {
-    let ns = u64::try_from(cell.at.until(ack.at)).ok();
-    find(ns.map_or(Finding::ClockBack, |ns| {
-        Finding::Rtt(method, sender.other().leg_to_peer(), ns)
-    }));
-    ns
-}
-
-/// A hole, a SYN, or a segment near to a loss.
+/// A SYN, or a segment near to a loss.
 #[cold]
 fn unusual(
     gathered: &mut Gathered,
@@ -143,16 +170,6 @@ fn unusual(
 ) {
     let peer = sender.other();
     let p = peer.index();
-    if cell.is(Cell::HOLE) {
-        find(missed(&flow.sides[p], peer, cell));
-        return;
-    }
-    if cell.is(Cell::FIRST_OF_TICK) && u64::from(cell.tsval) == gathered.echo {
-        gathered.echo = NO_ECHO;
-        if let Some(ns) = sample(RttMethod::Timestamp, sender, ack, cell, find) {
-            gathered.smoothed_ns = Some(ns);
-        }
-    }
     let age = cell.at.until(ack.at);
     let of_syn = cell.is(Cell::SYN) && age <= LONGEST_HANDSHAKE_NS;
     if cell.end == ack.to {
@@ -161,16 +178,11 @@ fn unusual(
             find(Finding::Ambiguous);
         } else if cell.is(Cell::AFTER_LOSS) {
             find(Finding::AfterLoss);
-        } else if let Some(ns) = sample(RttMethod::Sequence, sender, ack, cell, find) {
-            if of_syn {
-                sample(RttMethod::Handshake, sender, ack, cell, find);
-            }
-            if ack.echo.is_none() {
-                gathered.smoothed_ns = Some(ns);
-            }
+        } else if gathered.sequence(sender, ack, cell, find) && of_syn {
+            gathered.sample(RttMethod::Handshake, sender, ack, cell, find);
         }
     } else if of_syn && cell.repeats == 0 && accepts_data(flow, sender, ack.to) {
-        sample(RttMethod::Handshake, sender, ack, cell, find);
+        gathered.sample(RttMethod::Handshake, sender, ack, cell, find);
     }
     if cell.repeats > 0 {
         let needless = match ack.echo {
@@ -182,8 +194,6 @@ fn unusual(
         };
         settle(flow, peer, cell, needless, find);
     }
-    gathered.first = false;
-    gathered.longest = gathered.longest.max(cell.end.wrapping_sub(cell.first));
 }
 
 /// Whether this is the SYN-ACK of a SYN that carried data, and of some of that data (RFC 7413
